@@ -1,0 +1,4 @@
+PYTHON ?= python3
+VENV := .venv
+
+.PHONY: demo test bench clean

@@ -1,0 +1,7 @@
+"""Torch side: turns SAM and CAM checkpoints into bundles of ONNX graphs."""
+
+from samrefine_export._torchvision import make_importable
+
+make_importable()
+
+__version__ = "0.1.0"

@@ -1,0 +1,112 @@
+"""Writes bundles: new ones, or further graphs into one that exists, all or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import onnx
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+import samrefine_export
+from samrefine_runtime.atomic import atomic_folder
+from samrefine_runtime.bundle import FORMAT_VERSION, MANIFEST, Bundle, sha256_of
+from samrefine_runtime.errors import BundleError
+
+
+class BundleWriter:
+    """Collects graphs and settings in a folder beside the bundle and swaps it in at the end.
+
+    A context manager: a clean exit puts the bundle in place, an exception leaves whatever was
+    there before untouched.
+    """
+
+    def __init__(self, folder: str | Path, name: str | None = None):
+        """Start from the bundle at `folder` if there is one, else from nothing.
+
+        Raises:
+            BundleError: `folder` exists and is not an empty folder or a sound bundle.
+        """
+        self.folder = Path(folder)
+        self.manifest = _starting_manifest(self.folder, name)
+        self._exit = ExitStack()
+
+    def __enter__(self) -> BundleWriter:
+        self.staging = self._exit.enter_context(atomic_folder(self.folder))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._exit.__exit__(kind, error, trace)
+            return
+        with self._exit:
+            self._finish()
+
+    def set(self, section: str, value: Any) -> None:
+        """Set a top-level section of the manifest ("sam", "cam", "defaults", ...)."""
+        self.manifest[section] = value
+
+    def add_graph(self, name: str, onnx_path: Path) -> None:
+        """Move an .onnx file and its external data in as graph `name`, under its own file names."""
+        model = onnx.load(onnx_path, load_external_data=False)
+        files = [onnx_path.name, *external_files(model)]
+        for file in files:
+            if onnx_path.parent != self.staging:
+                shutil.move(onnx_path.parent / file, self.staging / file)
+        self.manifest["graphs"][name] = {
+            "files": [{"file": f, "sha256": sha256_of(self.staging / f)} for f in files],
+            "inputs": [_describe(value) for value in model.graph.input],
+            "outputs": [_describe(value) for value in model.graph.output],
+        }
+
+    def _finish(self) -> None:
+        """Copy the graphs that stay, write the manifest, and check the result as a reader would."""
+        for graph in self.manifest["graphs"].values():
+            for entry in graph["files"]:
+                target = self.staging / entry["file"]
+                if not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(self.folder / entry["file"], target)
+        text = json.dumps(self.manifest, indent=2, ensure_ascii=False) + "\n"
+        (self.staging / MANIFEST).write_text(text, encoding="utf-8")
+        Bundle.load(self.staging)
+
+
+def external_files(model: onnx.ModelProto) -> list[str]:
+    """Names of the external data files of a graph, each once."""
+    tensors = model.graph.initializer
+    return sorted({ExternalDataInfo(t).location for t in tensors if uses_external_data(t)})
+
+
+def _starting_manifest(folder: Path, name: str | None) -> dict[str, Any]:
+    if folder.exists() and not folder.is_dir():
+        raise BundleError(f"{folder} exists and is not a folder")
+    if folder.exists() and any(folder.iterdir()):
+        manifest = json.loads(json.dumps(Bundle.load(folder).manifest))
+        return {**manifest, "name": name or manifest["name"]}
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": name or folder.name,
+        "exporter": {"name": "samrefine_export", "version": samrefine_export.__version__},
+        "precision": "fp32",
+        "graphs": {},
+        "defaults": {},
+    }
+
+
+def _describe(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    tensor = value.type.tensor_type
+    return {
+        "name": value.name,
+        "dtype": onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name,
+        "shape": [d.dim_param or d.dim_value for d in tensor.shape.dim],
+    }

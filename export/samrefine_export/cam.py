@@ -1,0 +1,305 @@
+"""Exports a CAM classifier into a bundle: graph `cam`, and the manifest section of that name."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from samrefine_export.bundle_writer import BundleWriter
+from samrefine_export.cam_archs import SUPPORTED, build_network
+from samrefine_export.cam_networks import CamNetwork
+from samrefine_export.checkpoints import read_checkpoint
+from samrefine_export.errors import ExportError
+from samrefine_runtime.bundle import sha256_of
+from samrefine_runtime.errors import SettingsError
+
+__all__ = ["SUPPORTED", "CamNetwork", "export_cam", "export_cam_network", "read_classes"]
+
+OPSET = 18
+TOLERANCE = 1e-4
+MAX_CLASSES = 254
+
+_TRACED = (2, 3, 96, 128)
+_CHECKED = ((1, 3, 97, 65), (3, 3, 64, 112))
+
+
+def export_cam(
+    arch: str,
+    checkpoint: str | Path | None,
+    classes: str | Path | Sequence[str],
+    out: str | Path,
+    *,
+    random_weights: int | None = None,
+    recam_predictor: str | Path | None = None,
+    last_stride: int | None = None,
+    name: str | None = None,
+) -> None:
+    """Add a CAM classifier to the bundle `out`, new or existing, in place of any it has.
+
+    Args:
+        arch: irn_resnet50 (IRN's and ReCAM's `res50_cam`); resnet18, 34, 50, 101 or 152 of
+            torchvision; timm:NAME; or MODULE:FACTORY, a function that returns a `CamNetwork`.
+        checkpoint: its weights; None with `random_weights`, or where a factory loads its own.
+        classes: the foreground classes in the order of the weights, or a file of them
+            (`read_classes`).
+        out: the bundle folder.
+        random_weights: seed of random weights, for trying things out; the manifest records it.
+        recam_predictor: ReCAM's `recam_predictor` checkpoint, which belongs to a ReCAM
+            `checkpoint`: the maps are then weighted by both classifiers.
+        last_stride: 1 sets the stride of a ResNet's last stage to 1, which doubles the resolution
+            of the maps and changes the logits; None keeps the network as it was trained.
+        name: the bundle's name, by default that of its folder.
+
+    Raises:
+        SettingsError: unknown architecture, contradicting arguments, an unusable class list.
+        CheckpointError: unreadable weights, or weights of another network or of other classes.
+        ExportError: the network has no class activation maps, or its graph differs from torch.
+        BundleError: `out` holds something other than a sound bundle.
+    """
+    names = classes_of(classes)
+    _check_weights_source(arch, checkpoint, random_weights)
+    state = None if checkpoint is None else read_checkpoint(checkpoint)
+    recam_state = None if recam_predictor is None else read_checkpoint(recam_predictor)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_weights or 0)
+        network = build_network(
+            arch,
+            len(names),
+            state,
+            recam_state=recam_state,
+            last_stride=last_stride,
+            what=str(checkpoint),
+        )
+        if random_weights is not None:
+            calibrate(network.module)
+    export_cam_network(
+        network,
+        names,
+        out,
+        arch=arch,
+        checkpoint_sha256=None if checkpoint is None else sha256_of(Path(checkpoint)),
+        random_weights=random_weights,
+        name=name,
+    )
+
+
+def export_cam_network(
+    network: CamNetwork,
+    classes: str | Path | Sequence[str],
+    out: str | Path,
+    *,
+    arch: str = "custom",
+    checkpoint_sha256: str | None = None,
+    random_weights: int | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> None:
+    """Add a network of one's own to the bundle `out`; `export_cam` ends here too.
+
+    The graph is run in ONNX Runtime at sizes it was not traced at and compared with torch.
+
+    Args:
+        network: the network with its weights.
+        classes: the foreground classes, or a file of them.
+        out: the bundle folder, new or existing.
+        arch: what the manifest calls the network.
+        checkpoint_sha256: hex digest of the file the weights came from, for the manifest.
+        random_weights: the seed if the weights are random, for the manifest.
+        defaults: the runtime's settings for this network, by `CamSettings` field.
+        name: the bundle's name, by default that of its folder.
+
+    Raises:
+        SettingsError: an unusable class list.
+        ExportError: maps or logits of an unexpected shape, or a graph that differs from torch by
+            more than TOLERANCE of the largest value.
+        BundleError: `out` holds something other than a sound bundle.
+    """
+    names = classes_of(classes)
+    module = _MapsAndLogits(network).eval()
+    check_outputs(module, network, len(names))
+    section: dict[str, Any] = {
+        "arch": arch,
+        "classes": list(names),
+        "mean": list(network.mean),
+        "std": list(network.std),
+        "stride": network.stride,
+        "has_background": network.has_background,
+        "checkpoint_sha256": checkpoint_sha256,
+    }
+    if random_weights is not None:
+        section["random_weights"] = random_weights
+    if defaults:
+        section["defaults"] = dict(defaults)
+    with BundleWriter(out, name) as writer:
+        graph = writer.staging / "cam.onnx"
+        write_graph(module, graph)
+        check_graph(module, graph)
+        writer.add_graph("cam", graph)
+        writer.set("cam", section)
+
+
+def read_classes(path: str | Path) -> tuple[str, ...]:
+    """Class names from a file: one a line, or a JSON list of strings.
+
+    Raises:
+        SettingsError: no such file, not text, not a list of names, empty, or a name twice.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read the class list {path} ({error})") from error
+    if not text.lstrip().startswith("["):
+        return _checked_names([line.strip() for line in text.splitlines() if line.strip()], path)
+    try:
+        return _checked_names(json.loads(text), path)
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{path} is not a valid JSON list ({error})") from error
+
+
+def classes_of(classes: str | Path | Sequence[str]) -> tuple[str, ...]:
+    """Class names given as a file or as they are. Raises SettingsError as `read_classes`."""
+    if isinstance(classes, (str, Path)):
+        return read_classes(classes)
+    return _checked_names(list(classes), "the class list")
+
+
+class _MapsAndLogits(nn.Module):
+    """A CamNetwork's forward with the logits filled in where it gives maps only."""
+
+    def __init__(self, network: CamNetwork) -> None:
+        super().__init__()
+        self.module = network.module
+        self.first_class = int(network.has_background)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.module(image)
+        if isinstance(output, Tensor):
+            return output, output[:, self.first_class :].mean((2, 3))
+        maps, logits = output
+        return maps, logits
+
+
+@torch.no_grad()
+def calibrate(module: nn.Module) -> None:
+    """Give the batch norms of a randomly initialised network the statistics of its activations.
+
+    Without it, activations grow with depth until every class of random weights saturates.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    module(torch.randn(4, 3, 96, 96))
+    module.eval()
+
+
+@torch.no_grad()
+def check_outputs(module: nn.Module, network: CamNetwork, classes: int) -> None:
+    """Raise ExportError unless maps and logits have the shapes that `network` promises."""
+    batch, height, width = _CHECKED[0][0], *_CHECKED[0][2:]
+    try:
+        maps, logits = module(torch.zeros(_CHECKED[0]))
+    except Exception as error:  # users' networks raise anything
+        raise ExportError(
+            f"the network fails on an image of {height} x {width}: {error}"
+        ) from error
+    expected = (batch, classes + network.has_background)
+    if maps.ndim != 4 or tuple(maps.shape[:2]) != expected:
+        wanted = f"{classes} classes" + (" and a background" if network.has_background else "")
+        raise ExportError(
+            f"the maps are {tuple(maps.shape)}, expected {(*expected, 'h', 'w')} for {wanted}"
+        )
+    if tuple(logits.shape) != (batch, classes):
+        raise ExportError(f"the logits are {tuple(logits.shape)}, expected {(batch, classes)}")
+    for side, actual in zip((height, width), maps.shape[2:], strict=True):
+        if abs(actual - side / network.stride) > 1:
+            raise ExportError(
+                f"an image of {height} x {width} gives maps of {tuple(maps.shape[2:])}, "
+                f"which is not stride {network.stride}"
+            )
+
+
+def write_graph(module: nn.Module, path: Path) -> None:
+    """Trace a module (image -> maps, logits) into an ONNX file with dynamic batch and sides.
+
+    The TorchScript exporter keeps the sides dynamic in every network that has no arithmetic on
+    them, folds batch norms into convolutions, and takes a tenth of the newer one's time.
+    """
+    with warnings.catch_warnings():
+        # Tracing warns of all that may depend on the example; `check_graph` finds what does.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (torch.zeros(_TRACED),),
+            str(path),
+            input_names=["image"],
+            output_names=["cam", "logits"],
+            dynamic_axes={
+                "image": {0: "batch", 2: "height", 3: "width"},
+                "cam": {0: "batch", 2: "cam_height", 3: "cam_width"},
+                "logits": {0: "batch"},
+            },
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+@torch.no_grad()
+def check_graph(module: nn.Module, path: Path) -> None:
+    """Raise ExportError unless the graph equals `module`, at sizes it was not traced at."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for shape in _CHECKED:
+        image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        size = f"{shape[2]} x {shape[3]}"
+        try:
+            outputs = session.run(None, {"image": image.numpy()})
+        except Exception as error:  # ONNX Runtime's error types are not public
+            raise ExportError(f"the graph fails on an image of {size}: {error}") from error
+        for what, actual, expected in zip(("maps", "logits"), outputs, module(image), strict=True):
+            off = relative_difference(actual, expected.numpy())
+            if not off <= TOLERANCE:
+                raise ExportError(
+                    f"the graph's {what} differ from torch by {off:.1e} of their scale for an "
+                    f"image of {size}; the network computes with the image's size, or overflows"
+                )
+
+
+def relative_difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+    """Largest difference over the largest expected value; infinite where the shapes differ."""
+    if actual.shape != expected.shape:
+        return float("inf")
+    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-12))
+
+
+def _check_weights_source(
+    arch: str, checkpoint: str | Path | None, random_weights: int | None
+) -> None:
+    if checkpoint is not None and random_weights is not None:
+        raise SettingsError("give either a checkpoint or random_weights, not both")
+    own = ":" in arch and not arch.startswith("timm:")
+    if checkpoint is None and random_weights is None and not own:
+        raise SettingsError(f"{arch} needs a checkpoint, or a seed as random_weights")
+
+
+def _checked_names(names: Any, source: object) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
+        raise SettingsError(f"{source} is not a list of class names")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise SettingsError(f"{source} names {repeated[0]!r} more than once")
+    if not 1 <= len(names) <= MAX_CLASSES:
+        raise SettingsError(
+            f"{source} names {len(names)} classes, expected 1 to {MAX_CLASSES}: label maps are "
+            "uint8 with 0 for background and 255 for void"
+        )
+    return tuple(names)

@@ -1,0 +1,79 @@
+"""`python -m samrefine_export.demo`: trains and measures the embedded demo networks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import torch
+
+from samrefine_export.demo.evaluate import classifier_accuracy, held_out_scenes, point_iou
+from samrefine_export.demo.model import CAM_SIZE, IMAGE_SIZE, build_demo_classifier, build_demo_sam
+from samrefine_export.demo.pool import SHARD, pool
+from samrefine_export.demo.scenes import CLASSES
+from samrefine_export.demo.train_cam import CamConfig, train_cam
+from samrefine_export.demo.train_sam import SamConfig, save_atomically, train_sam
+
+
+@click.group()
+def main() -> None:
+    """The demo networks, trained on procedural photographs only."""
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--seed", default=SamConfig.seed, show_default=True)
+@click.option("--small-steps", default=SamConfig.small_steps, show_default=True, help="SAM, 128-pixel crops.")
+@click.option("--full-steps", default=SamConfig.full_steps, show_default=True, help="SAM, 256-pixel crops.")
+@click.option("--cam-steps", default=CamConfig.steps, show_default=True, help="Classifier.")
+@click.option("--shards", default=24, show_default=True, help=f"Scenes to paint, in lots of {SHARD}.")
+@click.option("--threads", default=2, show_default=True)
+@click.option("--resume", is_flag=True, help="Continue from the checkpoints in --out.")
+def train(
+    out: Path,
+    seed: int,
+    small_steps: int,
+    full_steps: int,
+    cam_steps: int,
+    shards: int,
+    threads: int,
+    resume: bool,
+) -> None:
+    """Train both networks; writes demo_sam.pt and demo_cam.pt into --out."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(1)
+    data = pool(out / "pool", shards)
+    common: dict[str, Any] = {"resume": resume, "report": click.echo}
+    cam_config = CamConfig(seed=seed, steps=cam_steps)
+    cam = train_cam(cam_config, data, out / "cam.checkpoint.pt", **common)
+    about = {"classes": CLASSES, "config": asdict(cam_config), "image_size": CAM_SIZE,
+             "pool_scenes": len(data.image), "scenes_seen": cam.step * cam_config.images,
+             "seconds": round(cam.seconds)}  # fmt: skip
+    save_atomically({"state_dict": cam.average.state_dict(), "about": about}, out / "demo_cam.pt")
+    config = SamConfig(seed=seed, small_steps=small_steps, full_steps=full_steps)
+    sam = train_sam(config, data, out / "sam.checkpoint.pt", **common)
+    about = {"config": asdict(config), "image_size": IMAGE_SIZE, "pool_scenes": len(data.image),
+             "scenes_seen": sam.scenes, "seconds": round(sam.seconds)}  # fmt: skip
+    save_atomically({"state_dict": sam.average.state_dict(), "about": about}, out / "demo_sam.pt")
+
+
+@main.command()
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True, help="The --out of train.")
+@click.option("--scenes", default=200, show_default=True)
+def evaluate(weights: Path, scenes: int) -> None:
+    """Point-prompt IoU and classifier accuracy on held-out scenes."""
+    held_out = held_out_scenes(scenes)
+    sam, cam = build_demo_sam(), build_demo_classifier()
+    sam.load_state_dict(torch.load(weights / "demo_sam.pt", weights_only=True)["state_dict"])
+    cam.load_state_dict(torch.load(weights / "demo_cam.pt", weights_only=True)["state_dict"])
+    found = point_iou(sam, held_out)
+    click.echo(f"best of three masks, one point a region: IoU {found.regions:.3f} over {found.count} regions")
+    click.echo(f"  class-bearing objects {found.objects:.3f}; predicted IoU off by {found.predicted_error:.3f}")
+    click.echo(f"classifier: {classifier_accuracy(cam, held_out):.3f} of presences right")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The demo networks measured on scenes they were never trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samrefine_export.demo.model import PIXEL_MEAN, PIXEL_STD, DemoClassifier, Sam
+from samrefine_export.demo.pool import HELD_OUT
+from samrefine_export.demo.scenes import Scene, make_scene
+from samrefine_export.demo.train_sam import decode
+
+LEAST_AREA = 0.002
+"""A visible region below this share of the photograph is not measured: under 12 by 12 pixels."""
+
+
+@dataclass(frozen=True)
+class PointIou:
+    """Best-of-three IoU, 0 to 1, of one point prompt a region, mean over regions."""
+
+    regions: float
+    """every backdrop, leaf and object"""
+    objects: float
+    """class-bearing objects only"""
+    predicted_error: float
+    """mean absolute error of the predicted IoU"""
+    count: int
+    """regions measured"""
+
+
+def held_out_scenes(count: int, size: int | tuple[int, int] = 256) -> list[Scene]:
+    """The first `count` held-out scenes."""
+    return [make_scene(HELD_OUT + k, size) for k in range(count)]
+
+
+def embed(sam: Sam, image: NDArray[np.uint8]) -> torch.Tensor:
+    """Embedding (1, C, h, w) of a photograph (H, W, 3) uint8, its long side resized to the model's."""
+    side = sam.image_encoder.img_size
+    scale = side / max(image.shape[:2])
+    high, wide = (int(n * scale + 0.5) for n in image.shape[:2])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(image, (wide, high), interpolation=method).astype(np.float32)
+    padded = np.zeros((side, side, 3), np.float32)
+    padded[:high, :wide] = (small - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    with torch.no_grad():
+        return sam.image_encoder(torch.from_numpy(padded.transpose(2, 0, 1))[None])
+
+
+def prompt_points(
+    sam: Sam, embedding: torch.Tensor, points: NDArray[np.float32]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three logit maps (N, 3, 4h, 4w) and predicted IoUs (N, 3) for points (N, 2), x and y in input pixels."""
+    coords = torch.from_numpy(points)[:, None]
+    with torch.no_grad():
+        logits, quality = decode(sam, embedding, (coords, torch.ones(coords.shape[:2])))
+    return logits[:, 1:], quality[:, 1:]
+
+
+def inner_point(mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """The x, y of the pixel of `mask` (H, W) that is deepest inside it."""
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = divmod(int(depth.argmax()), mask.shape[1])
+    return float(x), float(y)
+
+
+def point_iou(sam: Sam, scenes: list[Scene], *, seed: int = 0) -> PointIou:
+    """IoU at photo size of the best of three masks, one point a region drawn evenly inside it."""
+    rng = np.random.default_rng(seed)
+    best, bearing, errors = [], [], []
+    sam.eval()
+    for scene in scenes:
+        ids, areas = np.unique(scene.regions, return_counts=True)
+        ids = ids[areas >= LEAST_AREA * scene.regions.size]
+        truth = scene.regions[None] == ids[:, None, None]
+        picks = [divmod(int(rng.choice(np.flatnonzero(t))), t.shape[1])[::-1] for t in truth]
+        scale = sam.image_encoder.img_size / max(scene.regions.shape)
+        points = (np.array(picks, np.float32) + 0.5) * np.float32(scale) - 0.5
+        logits, quality = prompt_points(sam, embed(sam, scene.image), points)
+        masks = to_photo(sam, logits, scene.regions.shape)
+        both = (masks & truth[:, None]).sum((2, 3))
+        iou = both / np.maximum((masks | truth[:, None]).sum((2, 3)), 1)
+        best += iou.max(1).tolist()
+        bearing += (scene.region_class[ids] > 0).tolist()
+        top = quality.argmax(1)
+        errors += np.abs(quality.amax(1).numpy() - iou[np.arange(len(ids)), top]).tolist()
+    values, objects = np.array(best), np.array(bearing)
+    return PointIou(
+        float(values.mean()), float(values[objects].mean()), float(np.mean(errors)), len(values)
+    )
+
+
+def to_photo(sam: Sam, logits: torch.Tensor, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Masks (N, M, H, W) at the photograph's `shape` from low-resolution logits."""
+    side = sam.image_encoder.img_size
+    scale = side / max(shape)
+    high, wide = (int(n * scale + 0.5) for n in shape)
+    full = torch.nn.functional.interpolate(logits, (side, side), mode="bilinear")[..., :high, :wide]
+    photo = torch.nn.functional.interpolate(full, (shape[0], shape[1]), mode="bilinear")
+    return np.asarray((photo > 0).numpy())
+
+
+def classifier_accuracy(model: DemoClassifier, scenes: list[Scene]) -> float:
+    """Share of the (scene, class) pairs whose presence the classifier tells, 0 to 1."""
+    model.eval()
+    right = []
+    for scene in scenes:
+        with torch.no_grad():
+            logits = model(classifier_input(scene.image))[1][0].numpy()
+        right.append((logits > 0) == scene.image_labels)
+    return float(np.mean(right))
+
+
+def classifier_input(image: NDArray[np.uint8]) -> torch.Tensor:
+    """Photograph (H, W, 3) uint8 as the classifier's input (1, 3, H, W)."""
+    values = (image.astype(np.float32) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    return torch.from_numpy(values.transpose(2, 0, 1).copy())[None]

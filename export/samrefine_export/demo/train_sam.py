@@ -1,0 +1,312 @@
+"""Trains the demo SAM on procedural scenes: seeded, resumable, small images first, then full size."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from samrefine_export.demo.model import DIM, IMAGE_SIZE, Sam, build_demo_sam
+from samrefine_export.demo.pool import Shard
+from samrefine_export.demo.prompts import Batch, draw_batch
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SamConfig:
+    """What a training run is a function of."""
+
+    seed: int = 0
+    small_steps: int = 6000
+    """steps at `small_side`, at a constant rate"""
+    full_steps: int = 2000
+    """steps at `full_side` after them, the rate falling to 2%"""
+    small_side: int = 128
+    full_side: int = IMAGE_SIZE
+    small_batch: tuple[int, int] = (8, 8)
+    """images, prompts an image"""
+    full_batch: tuple[int, int] = (6, 6)
+    rate: float = 1e-3
+    warmup: int = 200
+    autocast: bool = False
+    """bfloat16 arithmetic where torch thinks it safe; weights stay float32"""
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.small_steps + self.full_steps
+
+    def stage(self, step: int) -> tuple[int, int, int]:
+        """Image side, images and prompts an image at `step`."""
+        if step < self.small_steps:
+            return (self.small_side, *self.small_batch)
+        return (self.full_side, *self.full_batch)
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate: linear warm-up, constant, then a half cosine over the full-size steps."""
+        done = max(0, step - self.small_steps) / max(1, self.full_steps)
+        fall = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done))
+        return float(self.rate * min(1.0, (step + 1) / self.warmup) * fall)
+
+
+class Hints(nn.Module):
+    """Dense tasks on the embedding, used in training only.
+
+    Which positions belong together, and how far each one's thing reaches: every position teaches
+    the encoder at every step, where prompts teach it at a few. It starts several times sooner.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key = nn.Linear(DIM, 24)
+        self.reach = nn.Linear(DIM, 4)
+        self.scale = nn.Parameter(torch.tensor([2.0, 1.0]))
+
+    def forward(self, embedding: Tensor, region_map: Tensor) -> Tensor:
+        """Loss () of the embedding (B, DIM, h, w) given regions (B, 4h, 4w), -1 unknown."""
+        cells = embedding.flatten(2).transpose(1, 2)
+        ids = region_map[:, 2::4, 2::4].flatten(1)
+        pick = torch.arange(0, ids.shape[1], max(1, ids.shape[1] // 192) | 1)
+        key, known = self.key(cells[:, pick]), ids[:, pick] >= 0
+        same = (ids[:, pick, None] == ids[:, None, pick]).float()
+        logits = self.scale[0] - self.scale[1] * torch.cdist(key, key).square()
+        both = (known[:, :, None] & known[:, None, :]).float()
+        pairs = F.binary_cross_entropy_with_logits(logits, same, reduction="none")
+        balance = both * (1 + 2 * same)
+        reach = F.smooth_l1_loss(self.reach(cells), _reach(region_map), reduction="none", beta=0.05)
+        seen = (ids >= 0).float()[..., None]
+        return (pairs * balance).sum() / balance.sum() + 5 * (reach * seen).mean()
+
+
+def _reach(region_map: Tensor) -> Tensor:
+    """Distances (B, h*w, 4) left, up, right, down to the ends of each position's region, as shares."""
+    side = region_map.shape[1]
+    ids = region_map.clamp(min=0)
+    index = torch.arange(side).float()
+    result = []
+    for axis in (2, 1):
+        place = index.view(1, 1, -1) if axis == 2 else index.view(1, -1, 1)
+        flat, where = ids.flatten(1), place.expand(ids.shape).flatten(1)
+        for reduce, start in (("amin", float(side)), ("amax", -1.0)):
+            ends = torch.full((ids.shape[0], 256), start).scatter_reduce(1, flat, where, reduce)
+            gap = (ends.gather(1, flat) - where).abs().view(ids.shape) / side
+            result.append(gap[:, 2::4, 2::4].flatten(1))
+    return torch.stack([result[0], result[2], result[1], result[3]], dim=-1)
+
+
+def decode(
+    sam: Sam,
+    embedding: Tensor,
+    points: tuple[Tensor, Tensor] | None,
+    boxes: Tensor | None = None,
+    mask_input: Tensor | None = None,
+    autocast: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Masks for P prompts on each of B images at once.
+
+    embedding (B, DIM, h, w); points ((B*P, K, 2), (B*P, K)); boxes (B*P, 4); mask_input
+    (B*P, 1, 4h, 4w) logits. Returns logits (B*P, 4, 4h, 4w) and predicted IoU (B*P, 4).
+    """
+    prompt, decoder = sam.prompt_encoder, sam.mask_decoder
+    sparse, dense = prompt(points, boxes, mask_input)
+    count = sparse.shape[0]
+    output = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    tokens = torch.cat([output.expand(count, -1, -1), sparse], dim=1)
+    place = prompt.get_dense_pe().expand(count, -1, -1, -1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        source = embedding.repeat_interleave(count // embedding.shape[0], dim=0) + dense
+        hidden, source = decoder.transformer(source, place, tokens)
+        b, _, c = source.shape
+        fine = decoder.output_upscaling(source.transpose(1, 2).reshape(b, c, *embedding.shape[2:]))
+        heads = enumerate(decoder.output_hypernetworks_mlps)
+        hyper = torch.stack([head(hidden[:, 1 + i]) for i, head in heads], dim=1)
+        masks = (hyper @ fine.flatten(2)).view(b, -1, *fine.shape[2:])
+        quality = decoder.iou_prediction_head(hidden[:, 0])
+    return masks.float(), quality.float()
+
+
+def mask_loss(logits: Tensor, quality: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    """SAM's loss () with each target given to the mask that fits it best.
+
+    logits (N, M, h, w); quality (N, M); targets (N, T, h, w) 0 or 1; weight (N, T). Focal loss
+    counts 20, dice 1, and squared error of the predicted IoU (with the best target) 1.
+    """
+    x, t = logits.flatten(2), targets.flatten(2)
+    p = x.sigmoid()
+    positive = (1 - p).square() * F.softplus(-x)
+    negative = p.square() * F.softplus(x)
+    size = x.shape[-1]
+    focal = ((positive - negative) @ t.transpose(1, 2) + negative.sum(-1, keepdim=True)) / size
+    total = t.sum(-1)[:, None]
+    dice = 1 - (2 * (p @ t.transpose(1, 2)) + 1) / (p.sum(-1, keepdim=True) + total + 1)
+    best = (20 * 0.5 * focal + dice).amin(dim=1)
+    with torch.no_grad():
+        hard = (x > 0).float()
+        both = hard @ t.transpose(1, 2)
+        iou = (both / (hard.sum(-1, keepdim=True) + total - both).clamp(min=1)).amax(dim=2)
+    return (best * weight).sum() / weight.sum() + F.mse_loss(quality, iou)
+
+
+def train_step(sam: Sam, hints: Hints, batch: Batch, rng: np.random.Generator, config: SamConfig) -> Tensor:
+    """Loss () of one batch: a point or a box each, at times a corrective point after it."""
+    image = torch.from_numpy(batch.image).contiguous(memory_format=torch.channels_last)
+    whole = torch.from_numpy(batch.whole).flatten(0, 1).float()
+    part = torch.from_numpy(batch.part).flatten(0, 1).float()
+    targets = torch.stack([whole, part], dim=1)
+    distinct = (whole != part).flatten(1).any(1).float()
+    weight = torch.stack([torch.ones_like(distinct), 0.5 * distinct], dim=1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.autocast):
+        embedding = sam.image_encoder(image)
+    embedding = embedding.float()
+    loss = 0.5 * hints(embedding, torch.from_numpy(batch.region_map))
+    if rng.random() < 0.15:
+        boxes = torch.from_numpy(_boxes(rng, batch))
+        logits, quality = decode(sam, embedding, None, boxes, autocast=config.autocast)
+        return loss + mask_loss(logits[:, :1], quality[:, :1], targets[:, :1], weight[:, :1])
+    points = torch.from_numpy(batch.points).flatten(0, 1)[:, None]
+    labels = torch.ones(points.shape[:2])
+    logits, quality = decode(sam, embedding, (points, labels), autocast=config.autocast)
+    loss = loss + mask_loss(logits[:, 1:], quality[:, 1:], targets, weight)
+    if rng.random() < 0.25:
+        chosen = logits[torch.arange(len(logits)), 1 + quality[:, 1:].argmax(1)][:, None].detach()
+        extra, signs = _corrections(rng, chosen[:, 0].numpy() > 0, batch.whole.reshape(-1, *whole.shape[1:]))
+        more = torch.cat([points, torch.from_numpy(extra)[:, None]], 1)
+        signs_all = torch.cat([labels, torch.from_numpy(signs)[:, None]], 1)
+        given = chosen if rng.random() < 0.5 else None
+        logits, quality = decode(sam, embedding, (more, signs_all), None, given, config.autocast)
+        loss = loss + 0.5 * mask_loss(logits[:, :1], quality[:, :1], targets[:, :1], weight[:, :1])
+    return loss
+
+
+def _boxes(rng: np.random.Generator, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Boxes (B*P, 4) around the whole things, each edge moved by up to a tenth of the side."""
+    masks = batch.whole.reshape(-1, *batch.whole.shape[2:])
+    edges = []
+    for axis in (1, 2):
+        line = masks.any(axis)
+        edges += [line.argmax(1) * 2.0, (line.shape[1] - line[:, ::-1].argmax(1)) * 2.0]
+    x0, x1, y0, y1 = edges
+    boxes = np.stack([x0, y0, x1, y1], 1)
+    sides = np.stack([x1 - x0, y1 - y0] * 2, 1)
+    moved = boxes + np.clip(rng.normal(0, 0.04, boxes.shape), -0.1, 0.1) * sides
+    return np.clip(moved, 0, batch.image.shape[-1]).astype(np.float32)
+
+
+def _corrections(
+    rng: np.random.Generator, guess: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float32]]]:
+    """One point (N, 2) in the error of each mask and its label (N,): 1 missed, 0 not part of it."""
+    points, signs = [], []
+    for g, t in zip(guess, truth, strict=True):
+        wrong = np.flatnonzero(g != t)
+        at = rng.choice(wrong if len(wrong) else np.flatnonzero(t))
+        y, x = divmod(int(at), t.shape[1])
+        points.append((2 * x + 0.5, 2 * y + 0.5))
+        signs.append(float(t[y, x]))
+    return np.array(points, np.float32), np.array(signs, np.float32)
+
+
+class SamTrainer:
+    """Model, running average, optimiser and step of a run; saved and resumed as one file."""
+
+    def __init__(self, config: SamConfig, data: Shard) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.data = config, data
+        self.sam = build_demo_sam(config.small_side)
+        self.sam.image_encoder.to(memory_format=torch.channels_last)
+        self.hints = Hints()
+        self.average = copy.deepcopy(self.sam).requires_grad_(False)
+        named = [*self.sam.named_parameters(), *self.hints.named_parameters()]
+        plain = [p for _, p in named if p.ndim < 2]
+        decayed = [p for _, p in named if p.ndim >= 2]
+        groups = [{"params": decayed, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98))
+        self.step, self.seconds, self.scenes = 0, 0.0, 0
+
+    def advance(self) -> float:
+        """One optimiser step; its loss. A function of seed, step and weights only."""
+        started = time.perf_counter()
+        side, images, prompts = self.config.stage(self.step)
+        for model in (self.sam, self.average):
+            _resize(model, side)
+        rng = np.random.default_rng((self.config.seed, self.step))
+        batch = draw_batch(rng, self.data, images, prompts, side)
+        # Few images a batch make poor statistics: the end of the run uses the averaged ones.
+        self.sam.train(self.step < self.config.steps - 0.3 * self.config.full_steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.rate_at(self.step)
+        loss = train_step(self.sam, self.hints, batch, rng, self.config)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_([*self.sam.parameters(), *self.hints.parameters()], 1.0)
+        self.optimiser.step()
+        self._update_average()
+        self.step += 1
+        self.scenes += images
+        self.seconds += time.perf_counter() - started
+        return float(loss.detach())
+
+    def _update_average(self) -> None:
+        keep = min(0.999, (1 + self.step) / (10 + self.step))
+        fresh = self.sam.state_dict()
+        for name, value in self.average.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(fresh[name], 1 - keep)
+
+    def save(self, path: Path) -> None:
+        """Write the whole state, replacing `path` in one go."""
+        state = {"sam": self.sam.state_dict(), "hints": self.hints.state_dict(),
+                 "average": self.average.state_dict(), "optimiser": self.optimiser.state_dict(),
+                 "step": self.step, "seconds": self.seconds, "scenes": self.scenes}  # fmt: skip
+        save_atomically(state, path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a state that `save` wrote."""
+        state = torch.load(path, weights_only=True)
+        for name in ("sam", "hints", "average", "optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.step, self.seconds, self.scenes = state["step"], state["seconds"], state["scenes"]
+
+
+def _resize(sam: Sam, side: int) -> None:
+    """Set the image side that a demo SAM works at; its weights fit any multiple of 16."""
+    cells = side // 8
+    sam.image_encoder.img_size = side
+    sam.prompt_encoder.image_embedding_size = (cells, cells)
+    sam.prompt_encoder.input_image_size = (side, side)
+    sam.prompt_encoder.mask_input_size = (4 * cells, 4 * cells)
+
+
+def save_atomically(state: dict[str, Any], path: Path) -> None:
+    """torch.save to `path` through a temporary file beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def train_sam(
+    config: SamConfig, data: Shard, checkpoint: Path, *, resume: bool, report: Report, save_every: int = 250
+) -> SamTrainer:
+    """Run to `config.steps`, saving to `checkpoint` on the way; `resume` continues from it."""
+    trainer = SamTrainer(config, data)
+    if resume and checkpoint.exists():
+        trainer.load(checkpoint)
+    recent: list[float] = []
+    while trainer.step < config.steps:
+        recent.append(trainer.advance())
+        if trainer.step % 50 == 0:
+            report(f"sam step {trainer.step} loss {np.mean(recent[-50:]):.4f} {trainer.seconds:.0f} s")
+        if trainer.step % save_every == 0 or trainer.step == config.steps:
+            trainer.save(checkpoint)
+    return trainer

@@ -1,0 +1,18 @@
+"""What can go wrong in an export."""
+
+from __future__ import annotations
+
+from samrefine_runtime.errors import SamrefineError
+
+
+class ExportError(SamrefineError):
+    """A network cannot be exported, or its graph does not compute what the network does."""
+
+
+class CheckpointError(SamrefineError):
+    """A checkpoint is missing or damaged, or its weights belong to another network."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of another library's message, at most 200 characters."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,80 @@
+"""One torch module to one ONNX file."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from samrefine_export.errors import ExportError, first_line
+
+OPSET = 20
+"""Gelu and LayerNormalization are single operators from 20 on"""
+
+_EMBEDDED_LIMIT = 1_800_000_000
+"""bytes; protobuf ends at 2 GB, beyond this the weights go to external data"""
+
+
+def export_graph(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    path: Path,
+    *,
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+) -> None:
+    """Write `module(*inputs)` as ONNX.
+
+    Args:
+        module: in evaluation mode.
+        inputs: example inputs by name, in the order of `forward`.
+        outputs: names of the outputs, in order.
+        path: file to write; weights over 1.8 GB go beside it as `<name>.data`.
+        dynamic: axes that may change, by input name: {axis: name}. One name, one size.
+
+    Raises:
+        ExportError: torch cannot export the module.
+    """
+    axes = {name: dict((dynamic or {}).get(name, {})) for name in inputs}
+    size = sum(t.numel() * t.element_size() for t in module.state_dict().values())
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=tuple(_dims(a) for a in axes.values()),
+                verbose=False,
+            )
+    except Exception as error:  # torch.export raises many types
+        raise ExportError(f"torch cannot export {path.name}: {first_line(error)}") from error
+    program.save(str(path), external_data=size > _EMBEDDED_LIMIT)
+    _strip_traces(path)
+
+
+def _dims(axes: Mapping[int, str]) -> dict[int, Any]:
+    return {axis: torch.export.Dim(name, min=1, max=1 << 20) for axis, name in axes.items()}
+
+
+def _strip_traces(path: Path) -> None:
+    """Drop the Python stack traces torch stores with every node: they hold the paths of the
+    exporting machine and change from one to the next."""
+    model = onnx.load(path, load_external_data=False)
+    model.graph.ClearField("metadata_props")
+    model.ClearField("metadata_props")
+    for item in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        item.ClearField("metadata_props")
+    for item in (*model.graph.input, *model.graph.output):
+        item.ClearField("metadata_props")
+    path.write_bytes(model.SerializeToString(deterministic=True))

@@ -1,0 +1,230 @@
+"""The bundle: a folder with `manifest.json` and the ONNX graphs it names (specified in README)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samrefine_runtime.errors import BundleError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX graph of a bundle."""
+
+    name: str
+    path: Path
+    """absolute path of the .onnx file"""
+    files: Mapping[Path, str]
+    """every file of the graph (itself and external data) with its sha256"""
+    inputs: tuple[dict[str, Any], ...]
+    """name, dtype and shape (a string names a dynamic axis) of each input"""
+    outputs: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class SamImage:
+    """How SAM's encoder wants a photo."""
+
+    size: int
+    """side of the square input, pixels; the photo's longer side is resized to it"""
+    mean: NDArray[np.float32]
+    """(3,) RGB, subtracted from values in 0..255"""
+    std: NDArray[np.float32]
+    """(3,) RGB, divides"""
+    embedding: tuple[int, int, int]
+    """(channels, height, width) of the image embedding"""
+    mask_threshold: float
+    """logits above it belong to the mask"""
+
+
+@dataclass(frozen=True)
+class CamImage:
+    """How the CAM classifier wants a photo, and what it knows."""
+
+    classes: tuple[str, ...]
+    """foreground classes; class i of the label map is classes[i - 1]"""
+    mean: NDArray[np.float32]
+    """(3,) RGB, subtracted from values in 0..1"""
+    std: NDArray[np.float32]
+    """(3,) RGB, divides"""
+    stride: int
+    """photo pixels per CAM position"""
+    has_background: bool
+    """whether the first map is the network's own background"""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: checked files, not yet any session."""
+
+    path: Path
+    name: str
+    graphs: Mapping[str, Graph]
+    sam: SamImage | None
+    cam: CamImage | None
+    precision: str
+    defaults: Mapping[str, Any]
+    """generator and CAM settings to use where the caller gives none"""
+    manifest: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def load(cls, path: str | Path, *, check_hashes: bool = True) -> Bundle:
+        """Read and check a bundle folder.
+
+        Args:
+            path: the folder that holds manifest.json.
+            check_hashes: compare every file with its sha256 (about 1 s per GB).
+
+        Raises:
+            BundleError: missing folder or file, damaged manifest, unknown format version, a path
+                that leaves the folder, or a file whose hash differs.
+        """
+        folder = Path(path)
+        manifest = _read_manifest(folder)
+        try:
+            bundle = _from_manifest(folder, manifest)
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise BundleError(f"{folder / MANIFEST} is not a valid manifest ({what})") from error
+        for graph in bundle.graphs.values():
+            _check_files(graph, check_hashes)
+        return bundle
+
+    def graph(self, name: str) -> Graph:
+        """The graph called `name`. Raises BundleError naming those there are."""
+        if name not in self.graphs:
+            there = ", ".join(self.graphs) or "none"
+            raise BundleError(f"bundle {self.path} has no {name!r} graph (it has: {there})")
+        return self.graphs[name]
+
+    def require_sam(self) -> SamImage:
+        """SAM's settings. Raises BundleError in a bundle without SAM."""
+        if self.sam is None:
+            raise BundleError(f"bundle {self.path} holds no SAM; make one with export sam")
+        return self.sam
+
+    def require_cam(self) -> CamImage:
+        """The classifier's settings. Raises BundleError in a bundle without one."""
+        if self.cam is None:
+            raise BundleError(f"bundle {self.path} holds no CAM classifier; add it with export cam")
+        return self.cam
+
+    @property
+    def random_seed(self) -> int | None:
+        """Seed of random weights, None for trained ones."""
+        for part in ("sam", "cam"):
+            seed = (self.manifest.get(part) or {}).get("random_weights")
+            if seed is not None:
+                return int(seed)
+        return None
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file, read in 1 MiB pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise BundleError(f"bundle {folder} does not exist or is not a folder")
+    if not path.is_file():
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise BundleError(f"{path} is not readable JSON ({error})") from error
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{path} holds a {type(manifest).__name__}, expected an object")
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path} has format version {version!r}, this release reads {FORMAT_VERSION}"
+        )
+    return manifest
+
+
+def _from_manifest(folder: Path, manifest: dict[str, Any]) -> Bundle:
+    sam, cam = manifest.get("sam"), manifest.get("cam")
+    return Bundle(
+        path=folder,
+        name=str(manifest["name"]),
+        graphs={name: _graph(folder, name, g) for name, g in manifest["graphs"].items()},
+        sam=None if sam is None else _sam_image(sam),
+        cam=None if cam is None else _cam_image(cam),
+        precision=str(manifest.get("precision", "fp32")),
+        defaults=dict(manifest.get("defaults", {})),
+        manifest=manifest,
+    )
+
+
+def _graph(folder: Path, name: str, entry: dict[str, Any]) -> Graph:
+    files = {_inside(folder, file["file"]): str(file["sha256"]) for file in entry["files"]}
+    return Graph(
+        name=name,
+        path=_inside(folder, entry["files"][0]["file"]),
+        files=files,
+        inputs=tuple(entry["inputs"]),
+        outputs=tuple(entry["outputs"]),
+    )
+
+
+def _inside(folder: Path, file: str) -> Path:
+    path = (folder / file).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise BundleError(f"{folder / MANIFEST} names {file!r}, which lies outside the bundle")
+    return path
+
+
+def _check_files(graph: Graph, check_hashes: bool) -> None:
+    for path, expected in graph.files.items():
+        if not path.is_file():
+            raise BundleError(f"graph {graph.name!r}: file {path} is missing")
+        if check_hashes and (actual := sha256_of(path)) != expected:
+            raise BundleError(
+                f"graph {graph.name!r}: {path} has sha256 {actual[:12]}…, the manifest says "
+                f"{expected[:12]}…; the file is damaged or was changed, export the bundle again"
+            )
+
+
+def _sam_image(entry: dict[str, Any]) -> SamImage:
+    channels, height, width = entry["embedding"]
+    return SamImage(
+        size=int(entry["image_size"]),
+        mean=_rgb(entry["mean"]),
+        std=_rgb(entry["std"]),
+        embedding=(int(channels), int(height), int(width)),
+        mask_threshold=float(entry["mask_threshold"]),
+    )
+
+
+def _cam_image(entry: dict[str, Any]) -> CamImage:
+    return CamImage(
+        classes=tuple(str(name) for name in entry["classes"]),
+        mean=_rgb(entry["mean"]),
+        std=_rgb(entry["std"]),
+        stride=int(entry["stride"]),
+        has_background=bool(entry["has_background"]),
+    )
+
+
+def _rgb(values: list[float]) -> NDArray[np.float32]:
+    array = np.array(values, np.float32)
+    if array.shape != (3,):
+        raise ValueError(f"expected 3 channel values, got {values}")
+    return array

@@ -1,0 +1,43 @@
+"""The one exception family; the CLI prints the message as one line and exits with `exit_code`."""
+
+
+class SamrefineError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code = 2
+
+
+class SettingsError(SamrefineError, ValueError):
+    """A parameter is out of range, or parameters contradict each other."""
+
+
+class BundleError(SamrefineError):
+    """A bundle is missing, damaged, of an unknown format, or lacks a graph."""
+
+
+class BackendError(SamrefineError):
+    """No inference backend can run the graphs here."""
+
+
+class InputError(SamrefineError):
+    """One input file cannot be used; the other inputs are not affected."""
+
+    exit_code = 1
+
+
+class ImageError(InputError):
+    """A photo cannot be read."""
+
+
+class LabelError(InputError):
+    """A label map or an image-level label does not fit its photo or the class list."""
+
+
+class MaskFileError(InputError):
+    """A file of masks cannot be read."""
+
+
+class OutputError(SamrefineError):
+    """A result cannot be written: permissions, a full disk, a name that is taken."""
+
+    exit_code = 1

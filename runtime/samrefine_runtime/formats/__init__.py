@@ -1,0 +1,1 @@
+"""Files in and out: label maps, masks, annotations, image-level labels."""

@@ -1,0 +1,216 @@
+"""COCO instances JSON: masks without classes, or label maps as annotated regions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path, PurePath
+from typing import Any, Literal, TextIO, TypeGuard, get_args
+
+from samrefine_runtime import rle
+from samrefine_runtime.atomic import atomic_path
+from samrefine_runtime.errors import MaskFileError, SettingsError
+from samrefine_runtime.formats.jsonfile import read_json
+from samrefine_runtime.formats.polygons import TOLERANCE, Region, regions
+from samrefine_runtime.formats.records import check_size, json_records, masks_from_records
+from samrefine_runtime.formats.voc import LabelMap
+from samrefine_runtime.masks import Masks
+
+FILE_NAME = "instances.json"
+"""name of a COCO file in a folder of results"""
+
+MASK_CLASSES = ("background", "object")
+"""classes of a file of masks without classes"""
+
+Form = Literal["polygons", "rle"]
+
+
+@contextmanager
+def open_coco(path: str | Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
+    """Open a COCO file for writing, photo by photo; it appears when the block ends well.
+
+    Args:
+        classes: names, background first; class i becomes category i.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="ascii") as file:
+        writer = CocoWriter(file, classes)
+        yield writer
+        writer.finish()
+
+
+class CocoWriter:
+    """Writes annotations as they come; only the list of photos is kept in memory.
+
+    Photos and annotations are numbered from 1 in the order they are added.
+    """
+
+    def __init__(self, file: TextIO, classes: Sequence[str]) -> None:
+        self._file = file
+        self._classes = tuple(classes)
+        self._images: list[dict[str, Any]] = []
+        self._annotations = 0
+        file.write('{"info": {"description": "samrefine-rt", "version": "1.0"}')
+        file.write(',\n"annotations": [')
+
+    def add_masks(self, file_name: str, masks: Masks) -> int:
+        """Add a photo and its masks, all of category 1, with SAM's scores, points and crops as
+        extra keys. Returns the photo's id."""
+        image_id = self._add_image(file_name, masks.size)
+        for index, record in enumerate(json_records(masks)):
+            bbox = _bbox(masks, index) if record["area"] else [0, 0, 0, 0]
+            self._add(image_id, 1, record | {"bbox": bbox})
+        return image_id
+
+    def add_label(
+        self,
+        file_name: str,
+        label: LabelMap,
+        *,
+        form: Form = "polygons",
+        tolerance: float = TOLERANCE,
+        min_area: int = 1,
+    ) -> int:
+        """Add a photo and one annotation for each connected region of its label map.
+
+        Args:
+            label: (H, W) uint8; background 0 and 255 are not annotated.
+            form: of `segmentation`: one polygon, holes cut in, or compressed run lengths.
+            tolerance: pixels a polygon may leave its region, see `polygons.TOLERANCE`.
+            min_area: pixels below which a region is left out.
+
+        Returns:
+            The photo's id.
+
+        Raises:
+            LabelError: the label is not (H, W) uint8 or has a class without a name.
+        """
+        if form not in get_args(Form):
+            raise SettingsError(f"form is {form!r}, expected one of {get_args(Form)}")
+        found = list(regions(label, len(self._classes), min_area))
+        size = (label.shape[0], label.shape[1])
+        image_id = self._add_image(file_name, size)
+        for region in found:
+            segmentation = (
+                _run_lengths(region, size)
+                if form == "rle"
+                else [region.polygon(tolerance).ravel().tolist()]
+            )
+            content = {"segmentation": segmentation, "area": region.area, "bbox": region.bbox}
+            self._add(image_id, region.class_id, content)
+        return image_id
+
+    def finish(self) -> None:
+        """Write what follows the annotations; called by `open_coco`."""
+        categories = [
+            {"id": index, "name": name, "supercategory": ""}
+            for index, name in enumerate(self._classes)
+            if index > 0
+        ]
+        self._file.write('\n],\n"images": ')
+        self._file.write(_lines(self._images))
+        self._file.write(',\n"categories": ')
+        self._file.write(_lines(categories))
+        self._file.write("}\n")
+
+    def _add_image(self, file_name: str, size: tuple[int, int]) -> int:
+        image_id = len(self._images) + 1
+        height, width = size
+        self._images.append(
+            {"id": image_id, "file_name": file_name, "height": height, "width": width}
+        )
+        return image_id
+
+    def _add(self, image_id: int, category_id: int, content: dict[str, Any]) -> None:
+        self._file.write(",\n" if self._annotations else "\n")
+        self._annotations += 1
+        ids = {"id": self._annotations, "image_id": image_id, "category_id": category_id}
+        self._file.write(json.dumps(ids | content | {"iscrowd": 0}, allow_nan=False))
+
+
+def _bbox(masks: Masks, index: int) -> list[int]:
+    """COCO counts the last row and column into width and height, SAM's records do not."""
+    left, top, right, bottom = masks.boxes[index].tolist()
+    return [left, top, right - left + 1, bottom - top + 1]
+
+
+def _run_lengths(region: Region, size: tuple[int, int]) -> dict[str, Any]:
+    counts = rle.encode(region.paste(size))
+    return {"size": list(size), "counts": rle.to_coco_string(counts)}
+
+
+def _lines(values: list[dict[str, Any]]) -> str:
+    return "[\n" + ",\n".join(map(json.dumps, values)) + "\n]"
+
+
+class CocoMasks:
+    """The masks of many photos in one COCO file, annotated by run lengths."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Read the file.
+
+        Raises:
+            MaskFileError: it is not COCO instances JSON.
+        """
+        content = read_json(path, MaskFileError)
+        images = content.get("images") if isinstance(content, dict) else None
+        annotations = content.get("annotations") if isinstance(content, dict) else None
+        if not _are_objects(images) or not _are_objects(annotations):
+            raise MaskFileError(f"{path}: not COCO JSON, 'images' or 'annotations' is missing")
+        self.path = Path(path)
+        self._images = {PurePath(str(image.get("file_name"))).stem: image for image in images}
+        if len(self._images) != len(images):
+            raise MaskFileError(f"{path}: two photos have the same file name without suffix")
+        self._annotations: dict[Any, list[Any]] = {}
+        for annotation in annotations:
+            self._annotations.setdefault(str(annotation.get("image_id")), []).append(annotation)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._images
+
+    def read(self, image_id: str, *, size: tuple[int, int] | None = None) -> Masks:
+        """Masks of the photo whose file name without suffix is `image_id`.
+
+        Args:
+            size: (H, W) the masks must have.
+
+        Raises:
+            MaskFileError: no such photo, or masks that are damaged, polygons, or of another size.
+        """
+        if image_id not in self._images:
+            raise MaskFileError(f"{self.path}: no photo {image_id}")
+        image = self._images[image_id]
+        records = self._annotations.get(str(image.get("id")), [])
+        # The box is left to the run lengths: COCO's differs from SAM's by one pixel.
+        bare = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
+        try:
+            own_size = check_size([image.get("height"), image.get("width")])
+            if size is not None and own_size != size:
+                raise MaskFileError(f"masks are {own_size} (H, W), expected {size}")
+            return masks_from_records(bare, own_size)
+        except MaskFileError as error:
+            raise MaskFileError(f"{self.path}: {image_id}: {error}") from error
+
+
+def open_coco_masks(path: str | Path) -> CocoMasks:
+    """A `CocoMasks`, kept in memory until another or a changed file is asked for.
+
+    Raises:
+        MaskFileError: the file is missing or not COCO instances JSON.
+    """
+    if not Path(path).is_file():
+        raise MaskFileError(f"{path}: no such file")
+    return _cached(str(path), Path(path).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _cached(path: str, _changed: int) -> CocoMasks:
+    return CocoMasks(path)
+
+
+def _are_objects(values: Any) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(values, list) and all(isinstance(value, dict) for value in values)

@@ -1,0 +1,144 @@
+"""Label maps as PASCAL VOC stores them: PNG whose palette indices are the classes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from samrefine_runtime.atomic import write_bytes
+from samrefine_runtime.errors import LabelError
+
+LabelMap = NDArray[np.uint8]
+"""(H, W) uint8 class of each pixel; 0 background, 255 no class"""
+
+IGNORE = 255
+
+VOC_CLASSES = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+
+def _voc_palette() -> NDArray[np.uint8]:
+    """Bits 0, 1, 2 of the index are the top bits of R, G, B; bits 3, 4, 5 the next, and so on."""
+    index = np.arange(256)[:, None]
+    channel = np.arange(3)
+    palette = np.zeros((256, 3), np.int64)
+    for level in range(3):
+        palette |= ((index >> (3 * level + channel)) & 1) << (7 - level)
+    return palette.astype(np.uint8)
+
+
+PALETTE = _voc_palette()
+"""(256, 3) uint8 RGB, colour of each class"""
+
+
+def write_label(path: str | Path, label: LabelMap, palette: NDArray[np.uint8] = PALETTE) -> None:
+    """Write a label map (H, W) uint8 as an 8-bit palette PNG; the same label, the same bytes.
+
+    Args:
+        palette: (K, 3) uint8 RGB with K <= 256, colours for viewers; values of `label` are
+            stored as they are, whatever their colour.
+
+    Raises:
+        LabelError: the label is not (H, W) uint8 or is empty.
+        OutputError: the file cannot be written.
+    """
+    write_bytes(path, encode_label(label, palette))
+
+
+def encode_label(label: LabelMap, palette: NDArray[np.uint8] = PALETTE) -> bytes:
+    """The bytes `write_label` writes."""
+    if label.ndim != 2 or label.dtype != np.uint8 or label.size == 0:
+        raise LabelError(f"label is {label.shape} {label.dtype}, expected (H, W) uint8")
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    image = Image.fromarray(label)
+    image.putpalette(colours.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def read_label(path: str | Path) -> LabelMap:
+    """A label map (H, W) uint8 of a PNG file.
+
+    Palette files give their indices and grayscale files their values as stored, never the
+    colours. RGB and RGBA files are read by VOC's colours.
+
+    Raises:
+        LabelError: no such file, not a readable PNG, a value above 255, or a colour
+            that VOC's palette does not have.
+    """
+    if not Path(path).is_file():
+        raise LabelError(f"{path}: no such file")
+    try:
+        with Image.open(path) as image:
+            image.load()
+            kind, mode = image.format, image.mode
+            pixels = np.array(image)
+    except Exception as error:  # Pillow's decoders raise many types on damaged files
+        raise LabelError(f"{path}: not a readable label image ({error})") from error
+    if kind != "PNG":
+        raise LabelError(f"{path}: a {kind} image, expected PNG")
+    if mode in ("RGB", "RGBA"):
+        return _classes_of_colours(pixels[..., :3], path)
+    return _stored_values(pixels, mode, path)
+
+
+def _stored_values(pixels: NDArray[np.generic], mode: str, path: str | Path) -> LabelMap:
+    if mode not in ("P", "L", "1") and not mode.startswith("I"):
+        raise LabelError(f"{path}: image mode {mode}, expected palette or grayscale")
+    if mode == "L":
+        return (pixels // _gray_scale(path)).astype(np.uint8)
+    highest, lowest = int(pixels.max()), int(pixels.min())
+    if highest > 255 or lowest < 0:
+        raise LabelError(f"{path}: values {lowest} to {highest}, expected 0 to 255")
+    return pixels.astype(np.uint8)
+
+
+def _gray_scale(path: str | Path) -> int:
+    """Factor by which Pillow stretches the values of 2- and 4-bit grayscale PNG."""
+    with Path(path).open("rb") as file:
+        bit_depth = file.read(25)[-1]
+    return {2: 85, 4: 17}.get(bit_depth, 1)
+
+
+def _classes_of_colours(pixels: NDArray[np.uint8], path: str | Path) -> LabelMap:
+    order = np.argsort(_colour_keys(PALETTE))
+    known = _colour_keys(PALETTE)[order]
+    keys = _colour_keys(pixels)
+    found = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    strange = known[found] != keys
+    if strange.any():
+        colour = tuple(pixels[strange][0].tolist())
+        raise LabelError(f"{path}: colour {colour} is not in the VOC palette")
+    return order[found].astype(np.uint8)
+
+
+def _colour_keys(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
+    wide = colours.astype(np.int64)
+    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]

@@ -1,0 +1,69 @@
+"""Label maps as YOLO segmentation labels: a text file a photo, a polygon a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from samrefine_runtime.atomic import write_bytes
+from samrefine_runtime.errors import LabelError
+from samrefine_runtime.formats.polygons import TOLERANCE, Polygon, regions
+from samrefine_runtime.formats.voc import LabelMap
+
+
+def write_yolo(
+    path: str | Path,
+    label: LabelMap,
+    num_classes: int,
+    *,
+    tolerance: float = TOLERANCE,
+    min_area: int = 1,
+) -> None:
+    """Write `class x y x y ...` for each connected region, holes cut into the polygon.
+
+    Classes count from 0 without the background, coordinates are 0 to 1 of the photo's width and
+    height. A label without objects gives an empty file.
+
+    Args:
+        label: (H, W) uint8; background 0 and 255 are not annotated.
+        num_classes: classes C with background.
+        tolerance: pixels a polygon may leave its region, see `polygons.TOLERANCE`.
+        min_area: pixels below which a region is left out.
+
+    Raises:
+        LabelError: the label is not (H, W) uint8 or has a class that is not below C.
+        OutputError: the file cannot be written.
+    """
+    lines = [
+        f"{region.class_id - 1} {_coordinates(region.polygon(tolerance), label.shape)}\n"
+        for region in regions(label, num_classes, min_area)
+    ]
+    write_bytes(path, "".join(lines).encode())
+
+
+def _coordinates(polygon: Polygon, shape: tuple[int, ...]) -> str:
+    height, width = shape
+    return " ".join(f"{value:.6f}" for value in (polygon / (width, height)).ravel())
+
+
+def write_yolo_dataset(folder: str | Path, classes: Sequence[str], images: str = "images") -> None:
+    """Write `classes.txt` and `data.yaml`, which name the classes without the background.
+
+    Args:
+        classes: names, background first.
+        images: folder of photos relative to `folder`; YOLO looks for label files where the path
+            has `labels` in the place of `images`.
+
+    Raises:
+        LabelError: a name has a line break.
+        OutputError: a file cannot be written.
+    """
+    names = list(classes[1:])
+    for name in names:
+        if len(name.splitlines()) != 1:
+            raise LabelError(f"class name {name!r} is not one line")
+    write_bytes(Path(folder) / "classes.txt", "".join(f"{name}\n" for name in names).encode())
+    entries = "".join(f"  {index}: {json.dumps(name)}\n" for index, name in enumerate(names))
+    folders = f"train: {json.dumps(images)}\nval: {json.dumps(images)}\n"
+    write_bytes(Path(folder) / "data.yaml", f"path: .\n{folders}names:\n{entries}".encode())

@@ -1,0 +1,71 @@
+"""Reading photos, and SAM's preprocessing exactly as the reference does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from samrefine_runtime.bundle import SamImage
+from samrefine_runtime.errors import ImageError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+RgbImage = NDArray[np.uint8]
+"""(H, W, 3) uint8 RGB"""
+
+
+def read_image(path: str | Path) -> RgbImage:
+    """A photo as (H, W, 3) uint8 RGB, upright.
+
+    EXIF orientation is applied; palette, grayscale, CMYK and 16-bit photos are converted (16-bit
+    by its high byte), an alpha channel is dropped.
+
+    Raises:
+        ImageError: no such file, not an image, or truncated.
+    """
+    if not Path(path).is_file():
+        raise ImageError(f"{path}: no such file")
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            return np.array(_eight_bit(upright).convert("RGB"))
+    except Exception as error:  # Pillow's decoders raise many types on damaged files
+        raise ImageError(f"{path}: not a readable image ({error})") from error
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith("I") and image.mode != "F":
+        return image
+    values = np.asarray(image).astype(np.float64)
+    scale = 257.0 if values.max(initial=0) > 255 else 1.0
+    return Image.fromarray(np.clip(np.rint(values / scale), 0, 255).astype(np.uint8))
+
+
+def check_image(image: NDArray[np.uint8]) -> RgbImage:
+    """The image itself if it is (H, W, 3) uint8 and not empty, else ImageError."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ImageError(f"image is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB")
+    return image
+
+
+def resized_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """(H, W) after scaling the longer side to `long_side` (ResizeLongestSide)."""
+    scale = long_side / max(size)
+    return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+
+
+def preprocess(image: RgbImage, sam: SamImage) -> NDArray[np.float32]:
+    """SAM's input (1, 3, size, size) float32: Pillow bilinear resize, normalise, pad with zeros.
+
+    Bit-identical to `SamPredictor.set_image` followed by `Sam.preprocess`.
+    """
+    height, width = resized_size(image.shape[:2], sam.size)
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    padded = np.zeros((1, 3, sam.size, sam.size), np.float32)
+    pixels = np.asarray(resized).transpose(2, 0, 1)
+    mean, std = sam.mean[:, None, None], sam.std[:, None, None]
+    padded[0, :, :height, :width] = (pixels.astype(np.float32) - mean) / std
+    return padded

@@ -1,0 +1,189 @@
+"""All masks of one photo, as arrays: run lengths instead of an N x H x W stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samrefine_runtime import rle
+from samrefine_runtime.errors import MaskFileError, SettingsError
+
+OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
+OUTPUT_MODES: tuple[str, ...] = get_args(OutputMode)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """N masks over one photo of H x W pixels.
+
+    Attributes:
+        size: (H, W) of the photo.
+        counts: (R,) uint32, run lengths of all masks one after the other (see `rle`).
+        offsets: (N + 1,) int64, mask i owns counts[offsets[i]:offsets[i + 1]].
+        boxes: (N, 4) int32 XYXY pixels, right and bottom inclusive; zeros for an empty mask.
+        predicted_iou: (N,) float32, the model's own estimate of the mask's IoU.
+        stability_score: (N,) float32 in [0, 1], see `MaskGenerator`.
+        point_coords: (N, 2) float64 XY pixels, the point prompt of each mask.
+        crop_boxes: (N, 4) int32 XYXY pixels, the crop in which each mask was found.
+    """
+
+    size: tuple[int, int]
+    counts: NDArray[np.uint32]
+    offsets: NDArray[np.int64]
+    boxes: NDArray[np.int32]
+    predicted_iou: NDArray[np.float32]
+    stability_score: NDArray[np.float32]
+    point_coords: NDArray[np.float64]
+    crop_boxes: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        for field in fields(self)[3:]:
+            rows = len(getattr(self, field.name))
+            if rows != len(self):
+                raise SettingsError(f"{field.name} has {rows} rows, expected {len(self)}")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def from_runs(
+        cls,
+        size: tuple[int, int],
+        runs: Sequence[rle.Counts],
+        *,
+        boxes: NDArray[np.int32] | None = None,
+        predicted_iou: NDArray[np.float32] | None = None,
+        stability_score: NDArray[np.float32] | None = None,
+        point_coords: NDArray[np.float64] | None = None,
+        crop_boxes: NDArray[np.int32] | None = None,
+    ) -> Masks:
+        """Masks from one run-length code each; what is not known of them is filled in:
+        boxes from the runs, scores 1, points NaN, crops the whole photo."""
+        n = len(runs)
+        offsets = np.zeros(n + 1, np.int64)
+        np.cumsum([len(counts) for counts in runs], out=offsets[1:])
+        counts = np.concatenate(runs) if n else np.zeros(0, np.uint32)
+        ones = np.ones(n, np.float32)
+        whole = np.tile(np.array([0, 0, size[1], size[0]], np.int32), (n, 1))
+        return cls(
+            size=size,
+            counts=counts,
+            offsets=offsets,
+            boxes=_boxes_of_runs(runs, size[0]) if boxes is None else boxes,
+            predicted_iou=ones if predicted_iou is None else predicted_iou,
+            stability_score=ones if stability_score is None else stability_score,
+            point_coords=np.full((n, 2), np.nan) if point_coords is None else point_coords,
+            crop_boxes=whole if crop_boxes is None else crop_boxes,
+        )
+
+    @classmethod
+    def from_dense(cls, size: tuple[int, int], masks: Iterable[NDArray[np.bool_]]) -> Masks:
+        """Masks from (H, W) bool arrays, taken one at a time."""
+        runs = []
+        for index, mask in enumerate(masks):
+            if mask.shape != size:
+                raise MaskFileError(f"mask {index} has shape {mask.shape}, expected {size}")
+            runs.append(rle.encode(mask))
+        return cls.from_runs(size, runs)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Masks]) -> Masks:
+        """All masks of several sets over the same photo, in order."""
+        starts = np.cumsum([0] + [len(part.counts) for part in parts])
+        shifted = [
+            part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)
+        ]
+        joined = {
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(cls)
+            if field.name not in ("size", "offsets")
+        }
+        return cls(size=parts[0].size, offsets=np.concatenate([*shifted, starts[-1:]]), **joined)
+
+    def runs(self, index: int) -> rle.Counts:
+        """Run lengths (R_i,) uint32 of one mask."""
+        return self.counts[self.offsets[index] : self.offsets[index + 1]]
+
+    def dense(self, index: int) -> NDArray[np.bool_]:
+        """One mask as (H, W) bool."""
+        return rle.decode(self.runs(index), self.size)
+
+    def select(self, index: NDArray[np.intp] | Sequence[int]) -> Masks:
+        """The masks at `index` (K,) int, in that order."""
+        index = np.asarray(index, np.intp)
+        return Masks.from_runs(
+            self.size,
+            [self.runs(int(i)) for i in index],
+            **{field.name: getattr(self, field.name)[index] for field in fields(self)[3:]},
+        )
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """Pixels in each mask, (N,) int64."""
+        starts, ends, owner = self.spans()
+        return np.bincount(owner, ends - starts, minlength=len(self)).astype(np.int64)
+
+    def spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.intp]]:
+        """Every run of ones of every mask: starts (S,), ends (S,) as column-major flat pixel
+        positions, and the mask (S,) each belongs to."""
+        owner = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        ends = np.cumsum(self.counts, dtype=np.int64) - owner * (self.size[0] * self.size[1])
+        is_one = (np.arange(len(self.counts)) - self.offsets[owner]) % 2 == 1
+        ends = ends[is_one]
+        return ends - self.counts[is_one], ends, owner[is_one]
+
+    def to_records(self, output_mode: OutputMode = "binary_mask") -> list[dict[str, Any]]:
+        """One dict a mask with the keys and value types of SamAutomaticMaskGenerator.
+
+        Args:
+            output_mode: form of `segmentation`: (H, W) bool, a dict with a list of run lengths,
+                or a dict with COCO's compressed string.
+        """
+        if output_mode not in OUTPUT_MODES:
+            raise SettingsError(f"output_mode is {output_mode!r}, expected one of {OUTPUT_MODES}")
+        areas = self.areas
+        return [
+            {
+                "segmentation": self._segmentation(i, output_mode),
+                "area": int(areas[i]),
+                "bbox": _xywh(self.boxes[i]),
+                "predicted_iou": float(self.predicted_iou[i]),
+                "point_coords": [self.point_coords[i].tolist()],
+                "stability_score": float(self.stability_score[i]),
+                "crop_box": _xywh(self.crop_boxes[i]),
+            }
+            for i in range(len(self))
+        ]
+
+    def _segmentation(self, index: int, output_mode: OutputMode) -> Any:
+        if output_mode == "binary_mask":
+            return self.dense(index)
+        counts = self.runs(index)
+        if output_mode == "coco_rle":
+            return {"size": list(self.size), "counts": rle.to_coco_string(counts)}
+        return {"size": list(self.size), "counts": counts.tolist()}
+
+
+def _boxes_of_runs(runs: Sequence[rle.Counts], height: int) -> NDArray[np.int32]:
+    return np.array([_box_of_runs(counts, height) for counts in runs], np.int32).reshape(-1, 4)
+
+
+def _box_of_runs(counts: rle.Counts, height: int) -> tuple[int, int, int, int]:
+    edges = np.cumsum(counts, dtype=np.int64)
+    starts, ends = edges[0:-1:2], edges[1::2]
+    starts, ends = starts[starts < ends], ends[starts < ends] - 1
+    if len(starts) == 0:
+        return 0, 0, 0, 0
+    crosses = starts // height != ends // height
+    top = 0 if crosses.any() else int((starts % height).min())
+    bottom = height - 1 if crosses.any() else int((ends % height).max())
+    return int(starts[0] // height), top, int(ends[-1] // height), bottom
+
+
+def _xywh(box: NDArray[np.int32]) -> list[int]:
+    left, top, right, bottom = box.tolist()
+    return [left, top, right - left, bottom - top]

@@ -1,0 +1,186 @@
+"""Low-res mask logits to masks of the photo, without ever holding a full-size stack.
+
+The reference enlarges logits to the encoder's input size, cuts the padding off and resizes to the
+photo, both bilinear. Both steps are linear and separable, so together they are one banded matrix a
+side: photo = A L B^T, with about three non-zeros in a row. Only the window in which a mask's logits
+can exceed the lowest threshold is computed, in strips of bounded memory, and threshold, stability
+and run lengths are taken from it in the same pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samrefine_runtime import rle
+from samrefine_runtime.crops import Crop
+from samrefine_runtime.image import resized_size
+
+Logits = NDArray[np.float32]
+
+_BLOCK = 64
+_STRIP_PIXELS = 1 << 21
+
+
+@dataclass(frozen=True)
+class Band:
+    """A bilinear resampling along one side, as a matrix whose rows have few, adjacent non-zeros."""
+
+    matrix: Logits
+    """(to, from)"""
+    first: NDArray[np.intp]
+    """(to,) first non-zero column of each row"""
+    last: NDArray[np.intp]
+    """(to,) last non-zero column of each row"""
+
+    @classmethod
+    def of(cls, matrix: NDArray[np.float64]) -> Band:
+        """Band of a dense matrix."""
+        used = matrix != 0
+        return cls(
+            matrix=matrix.astype(np.float32),
+            first=used.argmax(axis=1),
+            last=matrix.shape[1] - 1 - used[:, ::-1].argmax(axis=1),
+        )
+
+    def reach(self, start: int, stop: int) -> tuple[int, int]:
+        """Output range that inputs [start, stop) can change; empty if they are skipped over."""
+        touched = np.flatnonzero((self.last >= start) & (self.first < stop))
+        return (int(touched[0]), int(touched[-1]) + 1) if len(touched) else (0, 0)
+
+    def apply(self, values: Logits, start: int, stop: int) -> Logits:
+        """Outputs [start, stop) of `values` (from, K), as (stop - start, K)."""
+        out = np.empty((stop - start, values.shape[1]), np.float32)
+        for row in range(start, stop, _BLOCK):
+            end = min(row + _BLOCK, stop)
+            used = slice(self.first[row], self.last[end - 1] + 1)
+            np.dot(self.matrix[row:end, used], values[used], out=out[row - start : end - start])
+        return out
+
+
+def bilinear_matrix(size_from: int, size_to: int) -> NDArray[np.float64]:
+    """(to, from) weights of torch's `interpolate(mode="bilinear", align_corners=False)`.
+
+    Positions are computed in float32 as torch does: at 1024 pixels their rounding is visible.
+    """
+    scale = np.float32(size_from) / np.float32(size_to)
+    position = (np.arange(size_to, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    position = np.maximum(position, np.float32(0))
+    low = np.minimum(position.astype(np.intp), size_from - 1)
+    high = np.minimum(low + 1, size_from - 1)
+    fraction = (position - low.astype(np.float32)).astype(np.float64)
+    matrix = np.zeros((size_to, size_from))
+    rows = np.arange(size_to)
+    np.add.at(matrix, (rows, low), 1 - fraction)
+    np.add.at(matrix, (rows, high), fraction)
+    return matrix
+
+
+class PhotoMask(NamedTuple):
+    """One mask at the size of the photo."""
+
+    counts: rle.Counts
+    """run lengths in the whole photo"""
+    stability_score: float
+    """pixels above threshold + offset over pixels above threshold - offset, NaN without any"""
+
+
+class Window(NamedTuple):
+    """Part of a crop, rows and columns [start, stop)."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+class MaskResampler:
+    """Low-res logits of one crop to masks of the photo."""
+
+    def __init__(
+        self, low_res: tuple[int, int], input_size: int, crop: Crop, photo: tuple[int, int]
+    ):
+        """Prepare the matrices.
+
+        Args:
+            low_res: (h, w) of the decoder's logits.
+            input_size: side of the encoder's input, pixels.
+            crop: the part of the photo that was encoded.
+            photo: (H, W).
+        """
+        left, top, right, bottom = crop.box
+        size = (bottom - top, right - left)
+        resized = resized_size(size, input_size)
+        self.photo, self.origin, self.size = photo, (top, left), size
+        self.rows, self.columns = (
+            Band.of(bilinear_matrix(inside, to) @ bilinear_matrix(low, input_size)[:inside])
+            for low, inside, to in zip(low_res, resized, size, strict=True)
+        )
+
+    def logits(self, low_res: Logits) -> Logits:
+        """All logits of one mask at the crop's size, (H, W) float32, from (h, w)."""
+        rows = self.rows.apply(low_res, 0, self.size[0])
+        return self.columns.apply(rows.T, 0, self.size[1]).T
+
+    def mask(self, low_res: Logits, threshold: float, stability_offset: float) -> PhotoMask:
+        """One mask from its low-res logits (h, w), and how stable its threshold is."""
+        window = self._window(low_res > threshold - stability_offset)
+        above, below = 0, 0
+        changes, last = [np.zeros(0, np.int64)], False
+        for left, logits in self._strips(low_res, window):
+            above += int(np.count_nonzero(logits > threshold + stability_offset))
+            below += int(np.count_nonzero(logits > threshold - stability_offset))
+            found, last = self._changes(logits > threshold, window, left, last)
+            changes.append(found)
+        if last:
+            changes.append(np.array([(self.origin[1] + window.right) * self.photo[0]]))
+        stability = np.float32(above) / np.float32(below) if below else np.nan
+        return PhotoMask(self._counts(np.concatenate(changes)), float(stability))
+
+    def _window(self, positive: NDArray[np.bool_]) -> Window:
+        """The part of the crop that low-res pixels `positive` (h, w) can lift over the threshold:
+        outside it every pixel mixes lower logits only."""
+        rows, columns = np.flatnonzero(positive.any(axis=1)), np.flatnonzero(positive.any(axis=0))
+        if len(rows) == 0:
+            return Window(0, 0, 0, 0)
+        top, bottom = self.rows.reach(int(rows[0]), int(rows[-1]) + 1)
+        left, right = self.columns.reach(int(columns[0]), int(columns[-1]) + 1)
+        return Window(top, bottom, left, right)
+
+    def _strips(self, low_res: Logits, window: Window) -> Iterator[tuple[int, Logits]]:
+        """Logits inside the window, transposed to (columns, rows), in strips of columns."""
+        if window.top == window.bottom or window.left == window.right:
+            return
+        used = slice(self.columns.first[window.left], self.columns.last[window.right - 1] + 1)
+        rows = np.zeros((window.bottom - window.top, low_res.shape[1]), np.float32)
+        rows[:, used] = self.rows.apply(low_res[:, used], window.top, window.bottom)
+        step = max(1, _STRIP_PIXELS // (window.bottom - window.top))
+        for left in range(window.left, window.right, step):
+            yield left, self.columns.apply(rows.T, left, min(left + step, window.right))
+
+    def _changes(
+        self, mask: NDArray[np.bool_], window: Window, left: int, last: bool
+    ) -> tuple[NDArray[np.int64], bool]:
+        """Flat column-major photo positions at which a strip (columns, rows) changes value, and its
+        last value; `last` is the last value of the strip before."""
+        height = self.photo[0]
+        top, left = window.top + self.origin[0], left + self.origin[1]
+        columns, rows = mask.shape
+        if rows < height:  # a row of zeros ends every column's last run where the window ends
+            padded = np.zeros((columns, rows + 1), bool)
+            padded[:, :rows] = mask
+            mask, rows = padded, rows + 1
+        flat = np.concatenate(([last], mask.reshape(-1)))
+        found = np.flatnonzero(flat[1:] != flat[:-1])
+        return (left + found // rows) * height + top + found % rows, bool(flat[-1])
+
+    def _counts(self, changes: NDArray[np.int64]) -> rle.Counts:
+        size = self.photo[0] * self.photo[1]
+        starts_with_one = bool(len(changes) and changes[0] == 0)
+        ends_with_one = bool(len(changes) and changes[-1] == size)
+        inner = changes[starts_with_one : len(changes) - ends_with_one]
+        return rle.counts_from_changes(inner, size, starts_with_one)

@@ -1,0 +1,93 @@
+"""Runs a graph: numpy in, numpy out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samrefine_runtime.errors import BackendError
+
+Backend = Literal["auto", "cpu", "cuda"]
+BACKENDS: tuple[str, ...] = get_args(Backend)
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class Session(Protocol):
+    """A graph ready to run."""
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs by name for inputs by name."""
+
+
+class OrtSession:
+    """A graph in ONNX Runtime."""
+
+    def __init__(self, path: Path, *, backend: Backend = "auto", threads: int | None = None):
+        """Load a graph.
+
+        Args:
+            path: the .onnx file.
+            backend: "cuda" or "cpu"; "auto" takes CUDA where ONNX Runtime offers it.
+            threads: CPU threads, None for all cores.
+
+        Raises:
+            BackendError: onnxruntime is missing, does not offer the backend, or rejects the graph.
+        """
+        ort = _import_onnxruntime()
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(
+                str(path), options, providers=_providers(ort.get_available_providers(), backend)
+            )
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs by name for inputs by name.
+
+        Raises:
+            MemoryError: the batch does not fit into memory.
+            BackendError: any other failure of the run.
+        """
+        try:
+            values = self._session.run(None, dict(feeds))
+        except Exception as error:
+            text = str(error)
+            if "bad_alloc" in text or "Failed to allocate" in text or "out of memory" in text:
+                raise MemoryError(text) from error
+            raise BackendError(f"ONNX Runtime failed: {text}") from error
+        return dict(zip(self._outputs, map(np.asarray, values), strict=True))
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendError(
+            "onnxruntime is not installed: pip install 'samrefine-rt[cpu]' for CPUs or "
+            "'samrefine-rt[gpu]' for NVIDIA GPUs"
+        ) from error
+    return onnxruntime
+
+
+def _providers(available: list[str], backend: Backend) -> list[str]:
+    if backend == "auto":
+        return [name for name in (_PROVIDERS["cuda"], _PROVIDERS["cpu"]) if name in available]
+    if backend not in _PROVIDERS:
+        raise BackendError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
+    if _PROVIDERS[backend] not in available:
+        raise BackendError(
+            f"this onnxruntime has no {_PROVIDERS[backend]} (it has {', '.join(available)}); "
+            "for CUDA: pip uninstall onnxruntime, then pip install 'samrefine-rt[gpu]'"
+        )
+    return [_PROVIDERS[backend], *(["CPUExecutionProvider"] if backend == "cuda" else [])]

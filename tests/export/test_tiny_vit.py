@@ -1,0 +1,182 @@
+"""MobileSAM's encoder: checkpoint keys, windows, batch norms merged into convolutions."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+# Found, not imported: segment_anything may need make_importable() first.
+if not (find_spec("segment_anything") and find_spec("torchvision")):
+    pytest.skip("needs segment-anything and torchvision", allow_module_level=True)
+
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from samrefine_export._torchvision import make_importable  # noqa: E402
+from samrefine_export.tiny_vit import (  # noqa: E402
+    Attention,
+    ChannelNorm,
+    ConvNorm,
+    TinyViT,
+    TinyViTSizes,
+    WindowGrid,
+    build_mobile_sam,
+    fuse_batch_norms,
+)
+
+KEYS = Path(__file__).parent / "data" / "mobile_sam_keys.json"
+# 96 pixels are maps of 12 x 12 and 6 x 6 tokens: padded, exact and larger windows all occur.
+SMALL = TinyViTSizes(
+    img_size=96,
+    dims=(8, 16, 24, 32),
+    depths=(1, 1, 2, 1),
+    heads=(1, 2, 3, 4),
+    windows=(5, 5, 6, 7),
+    out_channels=16,
+)
+
+
+def randomised(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """`module` in eval mode with no parameter or running statistic left at its neutral start.
+
+    Weights are large enough for the image to reach the output.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in module.state_dict().items():
+        noise = torch.rand(tensor.shape, generator=generator)
+        if name.endswith("running_var") or (tensor.ndim == 1 and name.endswith("weight")):
+            tensor.copy_(0.5 + noise)
+        elif tensor.ndim == 1 or name.endswith("attention_biases"):
+            tensor.copy_(noise - 0.5)
+        elif tensor.ndim > 1:
+            tensor.mul_(3.0)
+    return module.eval()
+
+
+def photo(batch: int, side: int) -> torch.Tensor:
+    """(B,3,side,side) float32 noise, the same every time."""
+    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(autouse=True)
+def _inference():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def encoder() -> TinyViT:
+    return randomised(TinyViT(SMALL))
+
+
+def test_state_dict_has_exactly_the_keys_and_shapes_of_the_official_checkpoint():
+    expected = json.loads(KEYS.read_text())
+    state = build_mobile_sam().state_dict()
+    assert {name: list(tensor.shape) for name, tensor in state.items()} == expected
+
+
+def test_small_model_encodes_and_decodes():
+    sam = randomised(build_mobile_sam(SMALL))
+    embedding = sam.image_encoder(photo(2, 96))
+    assert embedding.shape == (2, 16, 6, 6)
+    sparse, dense = sam.prompt_encoder(
+        points=(torch.tensor([[[30.0, 40.0]]]), torch.ones(1, 1)), boxes=None, masks=None
+    )
+    masks, scores = sam.mask_decoder(
+        image_embeddings=embedding[:1],
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=True,
+    )
+    assert masks.shape == (1, 3, 24, 24)
+    assert scores.shape == (1, 3)
+    assert sam.image_encoder.img_size == 96
+
+
+def test_output_is_deterministic_and_does_not_depend_on_the_batch(encoder):
+    images = photo(2, 96)
+    both = encoder(images)
+    assert torch.equal(both, encoder(images))
+    torch.testing.assert_close(both[1:], encoder(images[1:]), rtol=1e-5, atol=1e-5)
+    assert (both[0] - both[1]).abs().max() > 0.1
+
+
+def test_weights_loaded_after_eval_change_the_attention_bias(encoder):
+    fresh = TinyViT(SMALL).eval()
+    fresh(photo(1, 96))
+    fresh.load_state_dict(encoder.state_dict())
+    assert torch.equal(fresh(photo(1, 96)), encoder(photo(1, 96)))
+
+
+def test_fused_encoder_equals_the_original(encoder):
+    expected = encoder(photo(1, 96))
+    fuse_batch_norms(encoder)
+    kept = [m for m in encoder.modules() if isinstance(m, (ConvNorm, torch.nn.BatchNorm2d))]
+    assert not kept
+    difference = (encoder(photo(1, 96)) - expected).abs().max()
+    assert difference <= 1e-5 * expected.abs().max()
+
+
+def test_fusing_in_training_mode_is_refused(encoder):
+    with pytest.raises(ValueError, match=r"eval\(\)"):
+        fuse_batch_norms(encoder.train())
+
+
+@given(
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    window=st.integers(1, 9),
+    channels=st.integers(1, 3),
+    batch=st.integers(1, 3),
+)
+def test_joining_undoes_splitting(height, width, window, channels, batch):
+    grid = WindowGrid(height, width, window, channels)
+    x = 1.0 + torch.arange(batch * height * width * channels).reshape(
+        batch, height, width, channels
+    )
+    windows = grid.split(x)
+    assert windows.shape == (batch * grid.rows * grid.columns, window * window, channels)
+    assert torch.count_nonzero(windows) == x.numel()
+    assert torch.equal(grid.join(windows), x)
+
+
+def test_a_window_holds_neighbours_row_by_row():
+    x = torch.arange(16).reshape(1, 4, 4, 1)
+    windows = WindowGrid(4, 4, 2, 1).split(x)[..., 0].tolist()
+    assert windows == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+
+
+def test_attention_equals_a_head_by_head_computation():
+    attention = randomised(Attention(dim=8, heads=2, window=3))
+    x = torch.randn(4, 9, 8, generator=torch.Generator().manual_seed(2))
+    place = [(token // 3, token % 3) for token in range(9)]
+    bias = torch.tensor([[3 * abs(a - c) + abs(b - d) for c, d in place] for a, b in place])
+    per_head = attention.qkv(attention.norm(x)).chunk(2, dim=-1)
+    mixed = []
+    for head, (query, key, value) in enumerate(part.chunk(3, dim=-1) for part in per_head):
+        scores = query @ key.transpose(1, 2) / 4**0.5 + attention.attention_biases[head][bias]
+        mixed.append(scores.softmax(-1) @ value)
+    torch.testing.assert_close(attention(x), attention.proj(torch.cat(mixed, dim=-1)))
+
+
+def test_channel_norm_equals_sams_layer_norm():
+    make_importable()
+    from segment_anything.modeling.common import LayerNorm2d
+
+    ours, theirs = randomised(ChannelNorm(6)), LayerNorm2d(6)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 6, 4, 5, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [({"img_size": 1000}, "multiple of 16"), ({"heads": (2, 4, 6, 10)}, "6 heads")],
+)
+def test_impossible_sizes_are_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        TinyViTSizes(**sizes)

@@ -1,0 +1,53 @@
+"""Small SAMs from segment-anything's own classes, with seeded random weights."""
+
+from functools import partial
+
+import torch
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
+
+from samrefine_export.sam import random_sam
+
+PIXEL_MEAN = [123.675, 116.28, 103.53]
+PIXEL_STD = [58.395, 57.12, 57.375]
+
+
+def build_small_sam(size: int = 256, dim: int = 32) -> Sam:
+    """A ViT SAM with windowed and global attention at `size` pixels."""
+    side = size // 16
+    return Sam(
+        image_encoder=ImageEncoderViT(
+            img_size=size,
+            patch_size=16,
+            embed_dim=48,
+            depth=3,
+            num_heads=3,
+            mlp_ratio=2,
+            out_chans=dim,
+            qkv_bias=True,
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=6,
+            global_attn_indexes=(2,),
+        ),
+        prompt_encoder=PromptEncoder(dim, (side, side), (size, size), 8),
+        mask_decoder=MaskDecoder(
+            transformer_dim=dim,
+            transformer=TwoWayTransformer(2, dim, 4, 64),
+            num_multimask_outputs=3,
+            iou_head_depth=3,
+            iou_head_hidden_dim=32,
+        ),
+        pixel_mean=PIXEL_MEAN,
+        pixel_std=PIXEL_STD,
+    )
+
+
+def small_sam(seed: int = 0) -> Sam:
+    """`build_small_sam` with perturbed random weights, in evaluation mode."""
+    return random_sam(build_small_sam, seed)
