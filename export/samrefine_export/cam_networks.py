@@ -91,10 +91,10 @@ def lower_last_stride(stage: nn.Module) -> None:
 
 def check_classes(state: Mapping[str, Tensor], head: str, classes: int, what: str) -> None:
     """Say so in plain words when only the number of classes is wrong."""
-    if head in state and state[head].ndim and len(state[head]) != classes:
-        raise CheckpointError(
-            f"{what} knows {len(state[head])} classes, the class list has {classes}"
-        )
+    known = len(state[head]) if head in state and state[head].ndim else classes
+    if known != classes:
+        hint = "; the background is no class of its own" if classes == known + 1 else ""
+        raise CheckpointError(f"{what} knows {known} classes, the class list has {classes}{hint}")
 
 
 @torch.no_grad()

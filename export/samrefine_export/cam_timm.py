@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from samrefine_runtime.errors import SettingsError
 from torch import Tensor, nn
 
 from samrefine_export._torchvision import make_importable
@@ -19,7 +20,6 @@ from samrefine_export.cam_networks import (
 )
 from samrefine_export.checkpoints import load_strict
 from samrefine_export.errors import ExportError, first_line
-from samrefine_runtime.errors import SettingsError
 
 
 class _TimmFeatures(nn.Module):
@@ -61,6 +61,8 @@ def timm_network(
             raise SettingsError(f"last_stride applies to ResNets, timm:{name} is none")
         lower_last_stride(net.layer4)
     cam, stride = _fold_timm(net, f"timm:{name}")
+    if last_stride == 1 and 2 * stride != net.feature_info[-1]["reduction"]:
+        raise SettingsError(f"the last stride of timm:{name} is none of a convolution or a pool")
     return CamNetwork(
         cam, stride=stride, mean=net.pretrained_cfg["mean"], std=net.pretrained_cfg["std"]
     )

@@ -57,7 +57,7 @@ class CamSettings:
 
     @classmethod
     def of(cls, bundle: Bundle, **settings: Any) -> CamSettings:
-        """The `defaults` of the manifest's cam section, under those of `settings` that are not None.
+        """The manifest's `defaults` for its classifier, under `settings` that are not None.
 
         Raises:
             SettingsError: a value out of range, or a name that is no setting.

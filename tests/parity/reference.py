@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchvision
 from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
@@ -28,10 +29,9 @@ def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 def make_nms_runnable() -> None:
     """Give `torchvision::nms` a CPU kernel where torchvision's own did not load."""
-    try:
-        torch.ops.torchvision.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
-    except (NotImplementedError, RuntimeError):
+    if not torchvision.extension._has_ops():
         torch.library.impl("torchvision::nms", "CPU", _nms)
+        torchvision.extension._has_ops = lambda: True
 
 
 def everything(sam: Sam, image: NDArray[np.uint8], **settings: Any) -> list[dict[str, Any]]:

@@ -165,7 +165,7 @@ class TestClassifier:
         assert result.classes.tolist() == [1, 3]
         assert result.maps.shape == (2, 24, 40)
         assert result.maps.dtype == confidence.dtype == np.float32
-        assert 0 <= result.maps.min() and result.maps.max() < 1
+        assert result.maps.min() >= 0 and result.maps.max() < 1
         assert result.maps.max(axis=(1, 2)) == pytest.approx(1, abs=1e-4)
         assert (label[18:, :14] == 1).all()
         assert (label[18:, 26:] == 3).all()
@@ -317,8 +317,8 @@ class TestCamToLabel:
         self, cam: tuple[np.ndarray, np.ndarray], score: float
     ) -> None:
         scores = np.full(cam[0].shape[1:], score, np.float32)
-        for by_score, by_map in zip(cam_to_label(*cam, score), cam_to_label(*cam, scores)):
-            assert np.array_equal(by_score, by_map)
+        by_score, by_map = cam_to_label(*cam, score), cam_to_label(*cam, scores)
+        assert all(map(np.array_equal, by_score, by_map))
 
     def test_ties_go_to_the_background_then_to_the_lower_class(self) -> None:
         maps = np.array([[[0.25, 0.5, 0.1]], [[0.25, 0.5, 0.7]]], np.float32)

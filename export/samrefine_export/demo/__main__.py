@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ def main() -> None:
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--seed", default=SamConfig.seed, show_default=True)
-@click.option("--small-steps", default=SamConfig.small_steps, show_default=True, help="SAM, 128-pixel crops.")
-@click.option("--full-steps", default=SamConfig.full_steps, show_default=True, help="SAM, 256-pixel crops.")
+@click.option("--steps", nargs=3, type=int, default=[s.steps for s in SamConfig.stages], show_default=True,
+              help="SAM, at 96, 128 and 256 pixels.")
 @click.option("--cam-steps", default=CamConfig.steps, show_default=True, help="Classifier.")
 @click.option("--shards", default=24, show_default=True, help=f"Scenes to paint, in lots of {SHARD}.")
 @click.option("--threads", default=2, show_default=True)
@@ -35,8 +35,7 @@ def main() -> None:
 def train(
     out: Path,
     seed: int,
-    small_steps: int,
-    full_steps: int,
+    steps: tuple[int, int, int],
     cam_steps: int,
     shards: int,
     threads: int,
@@ -53,7 +52,8 @@ def train(
              "pool_scenes": len(data.image), "scenes_seen": cam.step * cam_config.images,
              "seconds": round(cam.seconds)}  # fmt: skip
     save_atomically({"state_dict": cam.average.state_dict(), "about": about}, out / "demo_cam.pt")
-    config = SamConfig(seed=seed, small_steps=small_steps, full_steps=full_steps)
+    stages = tuple(replace(s, steps=n) for s, n in zip(SamConfig.stages, steps, strict=True))
+    config = SamConfig(seed=seed, stages=stages)
     sam = train_sam(config, data, out / "sam.checkpoint.pt", **common)
     about = {"config": asdict(config), "image_size": IMAGE_SIZE, "pool_scenes": len(data.image),
              "scenes_seen": sam.scenes, "seconds": round(sam.seconds)}  # fmt: skip

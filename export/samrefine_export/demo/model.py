@@ -22,19 +22,22 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
-def _conv(into: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(into, out, kernel, stride, kernel // 2, groups=groups, bias=False)
+def _conv(
+    into: int, out: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1
+) -> nn.Sequential:
+    pad = dilation * (kernel // 2)
+    conv = nn.Conv2d(into, out, kernel, stride, pad, dilation, groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(out))
 
 
 class MBConv(nn.Module):
     """Inverted bottleneck: (B, into, H, W) to (B, out, H/stride, W/stride)."""
 
-    def __init__(self, into: int, out: int, stride: int = 1, expand: int = 3) -> None:
+    def __init__(self, into: int, out: int, stride: int = 1, expand: int = 3, dilation: int = 1) -> None:
         super().__init__()
         wide = into * expand
         self.widen = _conv(into, wide, 1)
-        self.depthwise = _conv(wide, wide, 3, stride, groups=wide)
+        self.depthwise = _conv(wide, wide, 3, stride, wide, dilation)
         self.narrow = _conv(wide, out, 1)
         self.residual = into == out and stride == 1
 
@@ -97,7 +100,7 @@ class TinyEncoder(nn.Module):
         self.stem = nn.Sequential(_conv(3, w2, 3, 2), nn.ReLU(), _conv(w2, w4, 3, 2), nn.ReLU())
         self.stage4 = nn.Sequential(FusedConv(w4), FusedConv(w4))
         self.stage8 = nn.Sequential(
-            MBConv(w4, w8, 2, 5), MBConv(w8, w8), MBConv(w8, w8), MBConv(w8, w8)
+            MBConv(w4, w8, 2), MBConv(w8, w8), MBConv(w8, w8), MBConv(w8, w8)
         )  # fmt: skip
         self.down = MBConv(w8, w16, 2)
         self.stage16 = nn.Sequential(*(AttentionBlock(w16, 4) for _ in range(3)))
@@ -148,12 +151,14 @@ class DemoClassifier(nn.Module):
     Input (B, 3, h, w): RGB in [0, 1] after ImageNet mean and standard deviation, any size.
     """
 
-    def __init__(self, classes: int, widths: tuple[int, int, int] = (24, 48, 88)) -> None:
+    def __init__(self, classes: int, widths: tuple[int, int, int] = (24, 32, 88)) -> None:
         super().__init__()
         w2, w4, w8 = widths
         self.stem = nn.Sequential(_conv(3, w2, 3, 2), nn.ReLU(), _conv(w2, w4, 3, 2), nn.ReLU())
         self.stage4 = FusedConv(w4)
-        self.stage8 = nn.Sequential(MBConv(w4, w8, 2, 4), MBConv(w8, w8), MBConv(w8, w8), MBConv(w8, w8))
+        self.stage8 = nn.Sequential(
+            MBConv(w4, w8, 2), *(MBConv(w8, w8, dilation=reach) for reach in (1, 2, 4, 1))
+        )
         self.classifier = nn.Conv2d(w8, classes, 1, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,39 +23,53 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Some steps at one image size."""
+
+    steps: int
+    side: int
+    """of the square crops, pixels"""
+    images: int
+    """crops a step"""
+    prompts: int
+    """prompts a crop"""
+
+
+@dataclass(frozen=True)
 class SamConfig:
     """What a training run is a function of."""
 
     seed: int = 0
-    small_steps: int = 6000
-    """steps at `small_side`, at a constant rate"""
-    full_steps: int = 2000
-    """steps at `full_side` after them, the rate falling to 2%"""
-    small_side: int = 128
-    full_side: int = IMAGE_SIZE
-    small_batch: tuple[int, int] = (8, 8)
-    """images, prompts an image"""
-    full_batch: tuple[int, int] = (6, 6)
+    stages: tuple[Stage, ...] = (
+        Stage(3000, 96, 8, 6),
+        Stage(2000, 128, 8, 8),
+        Stage(1000, IMAGE_SIZE, 6, 6),
+    )
+    """small first, where following a prompt is learnt cheaply; then finer"""
     rate: float = 1e-3
     warmup: int = 200
-    autocast: bool = False
-    """bfloat16 arithmetic where torch thinks it safe; weights stay float32"""
 
     @property
     def steps(self) -> int:
         """Steps in all."""
-        return self.small_steps + self.full_steps
+        return sum(stage.steps for stage in self.stages)
 
-    def stage(self, step: int) -> tuple[int, int, int]:
-        """Image side, images and prompts an image at `step`."""
-        if step < self.small_steps:
-            return (self.small_side, *self.small_batch)
-        return (self.full_side, *self.full_batch)
+    def stage_at(self, step: int) -> Stage:
+        """The stage that `step` is in."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+    def finish_at(self, step: int) -> float:
+        """How far into the last stage `step` is, 0 to 1."""
+        last = self.stages[-1].steps
+        return max(0.0, 1 - (self.steps - step) / last)
 
     def rate_at(self, step: int) -> float:
-        """Learning rate: linear warm-up, constant, then a half cosine over the full-size steps."""
-        done = max(0, step - self.small_steps) / max(1, self.full_steps)
-        fall = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done))
+        """Learning rate: linear warm-up, constant, then a half cosine to 2% over the last stage."""
+        fall = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * self.finish_at(step)))
         return float(self.rate * min(1.0, (step + 1) / self.warmup) * fall)
 
 
@@ -110,7 +124,6 @@ def decode(
     points: tuple[Tensor, Tensor] | None,
     boxes: Tensor | None = None,
     mask_input: Tensor | None = None,
-    autocast: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Masks for P prompts on each of B images at once.
 
@@ -122,17 +135,49 @@ def decode(
     count = sparse.shape[0]
     output = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([output.expand(count, -1, -1), sparse], dim=1)
-    place = prompt.get_dense_pe().expand(count, -1, -1, -1)
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+    place = prompt.get_dense_pe()
+    if mask_input is None:
+        hidden, source = _attend_shared(decoder.transformer, embedding + dense[:1], place, tokens)
+    else:
         source = embedding.repeat_interleave(count // embedding.shape[0], dim=0) + dense
-        hidden, source = decoder.transformer(source, place, tokens)
-        b, _, c = source.shape
-        fine = decoder.output_upscaling(source.transpose(1, 2).reshape(b, c, *embedding.shape[2:]))
-        heads = enumerate(decoder.output_hypernetworks_mlps)
-        hyper = torch.stack([head(hidden[:, 1 + i]) for i, head in heads], dim=1)
-        masks = (hyper @ fine.flatten(2)).view(b, -1, *fine.shape[2:])
-        quality = decoder.iou_prediction_head(hidden[:, 0])
-    return masks.float(), quality.float()
+        hidden, source = decoder.transformer(source, place.expand(count, -1, -1, -1), tokens)
+    b, _, c = source.shape
+    fine = decoder.output_upscaling(source.transpose(1, 2).reshape(b, c, *embedding.shape[2:]))
+    heads = enumerate(decoder.output_hypernetworks_mlps)
+    hyper = torch.stack([head(hidden[:, 1 + i]) for i, head in heads], dim=1)
+    masks = (hyper @ fine.flatten(2)).view(b, -1, *fine.shape[2:])
+    quality = decoder.iou_prediction_head(hidden[:, 0])
+    return masks, quality
+
+
+def _attend_shared(
+    transformer: nn.Module, image: Tensor, place: Tensor, tokens: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The transformer's own result, its first layer projecting each image once for all its prompts.
+
+    image (B, C, h, w), place (1, C, h, w), tokens (B*P, T, C) to tokens (B*P, T, C) and image
+    positions (B*P, h*w, C).
+    """
+    first, *rest = transformer.layers
+    images, (count, length, dim) = image.shape[0], tokens.shape
+    keys, place = (x.flatten(2).transpose(1, 2) for x in (image, place))
+    queries = first.norm1(first.self_attn(q=tokens, k=tokens, v=tokens))
+    asking = (queries + tokens).view(images, -1, dim)
+    seen = first.cross_attn_token_to_image(q=asking, k=keys + place, v=keys)
+    queries = first.norm2(queries + seen.view(count, length, dim))
+    queries = first.norm3(queries + first.mlp(queries))
+    back = first.cross_attn_image_to_token
+    repeats = count // images
+    q = back._separate_heads(back.q_proj(keys + place), back.num_heads).repeat_interleave(repeats, 0)
+    k = back._separate_heads(back.k_proj(queries + tokens), back.num_heads)
+    v = back._separate_heads(back.v_proj(queries), back.num_heads)
+    mixed = torch.softmax(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5, dim=-1) @ v
+    told = back.out_proj(back._recombine_heads(mixed))
+    keys = first.norm4(keys.repeat_interleave(repeats, 0) + told)
+    for layer in rest:
+        queries, keys = layer(queries, keys, tokens, place)
+    last = transformer.final_attn_token_to_image(q=queries + tokens, k=keys + place, v=keys)
+    return transformer.norm_final_attn(queries + last), keys
 
 
 def mask_loss(logits: Tensor, quality: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
@@ -157,7 +202,7 @@ def mask_loss(logits: Tensor, quality: Tensor, targets: Tensor, weight: Tensor) 
     return (best * weight).sum() / weight.sum() + F.mse_loss(quality, iou)
 
 
-def train_step(sam: Sam, hints: Hints, batch: Batch, rng: np.random.Generator, config: SamConfig) -> Tensor:
+def train_step(sam: Sam, hints: Hints, batch: Batch, rng: np.random.Generator) -> Tensor:
     """Loss () of one batch: a point or a box each, at times a corrective point after it."""
     image = torch.from_numpy(batch.image).contiguous(memory_format=torch.channels_last)
     whole = torch.from_numpy(batch.whole).flatten(0, 1).float()
@@ -165,17 +210,15 @@ def train_step(sam: Sam, hints: Hints, batch: Batch, rng: np.random.Generator, c
     targets = torch.stack([whole, part], dim=1)
     distinct = (whole != part).flatten(1).any(1).float()
     weight = torch.stack([torch.ones_like(distinct), 0.5 * distinct], dim=1)
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.autocast):
-        embedding = sam.image_encoder(image)
-    embedding = embedding.float()
+    embedding = sam.image_encoder(image)
     loss = 0.5 * hints(embedding, torch.from_numpy(batch.region_map))
     if rng.random() < 0.15:
         boxes = torch.from_numpy(_boxes(rng, batch))
-        logits, quality = decode(sam, embedding, None, boxes, autocast=config.autocast)
+        logits, quality = decode(sam, embedding, None, boxes)
         return loss + mask_loss(logits[:, :1], quality[:, :1], targets[:, :1], weight[:, :1])
     points = torch.from_numpy(batch.points).flatten(0, 1)[:, None]
     labels = torch.ones(points.shape[:2])
-    logits, quality = decode(sam, embedding, (points, labels), autocast=config.autocast)
+    logits, quality = decode(sam, embedding, (points, labels))
     loss = loss + mask_loss(logits[:, 1:], quality[:, 1:], targets, weight)
     if rng.random() < 0.25:
         chosen = logits[torch.arange(len(logits)), 1 + quality[:, 1:].argmax(1)][:, None].detach()
@@ -183,7 +226,7 @@ def train_step(sam: Sam, hints: Hints, batch: Batch, rng: np.random.Generator, c
         more = torch.cat([points, torch.from_numpy(extra)[:, None]], 1)
         signs_all = torch.cat([labels, torch.from_numpy(signs)[:, None]], 1)
         given = chosen if rng.random() < 0.5 else None
-        logits, quality = decode(sam, embedding, (more, signs_all), None, given, config.autocast)
+        logits, quality = decode(sam, embedding, (more, signs_all), None, given)
         loss = loss + 0.5 * mask_loss(logits[:, :1], quality[:, :1], targets[:, :1], weight[:, :1])
     return loss
 
@@ -222,7 +265,7 @@ class SamTrainer:
     def __init__(self, config: SamConfig, data: Shard) -> None:
         torch.manual_seed(config.seed)
         self.config, self.data = config, data
-        self.sam = build_demo_sam(config.small_side)
+        self.sam = build_demo_sam()
         self.sam.image_encoder.to(memory_format=torch.channels_last)
         self.hints = Hints()
         self.average = copy.deepcopy(self.sam).requires_grad_(False)
@@ -230,38 +273,37 @@ class SamTrainer:
         plain = [p for _, p in named if p.ndim < 2]
         decayed = [p for _, p in named if p.ndim >= 2]
         groups = [{"params": decayed, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98))
+        self.optimiser = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98), fused=True)
         self.step, self.seconds, self.scenes = 0, 0.0, 0
 
     def advance(self) -> float:
         """One optimiser step; its loss. A function of seed, step and weights only."""
         started = time.perf_counter()
-        side, images, prompts = self.config.stage(self.step)
+        stage = self.config.stage_at(self.step)
         for model in (self.sam, self.average):
-            _resize(model, side)
+            resize(model, stage.side)
         rng = np.random.default_rng((self.config.seed, self.step))
-        batch = draw_batch(rng, self.data, images, prompts, side)
+        batch = draw_batch(rng, self.data, stage.images, stage.prompts, stage.side)
         # Few images a batch make poor statistics: the end of the run uses the averaged ones.
-        self.sam.train(self.step < self.config.steps - 0.3 * self.config.full_steps)
+        self.sam.train(self.config.finish_at(self.step) < 0.7)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate_at(self.step)
-        loss = train_step(self.sam, self.hints, batch, rng, self.config)
+        loss = train_step(self.sam, self.hints, batch, rng)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_([*self.sam.parameters(), *self.hints.parameters()], 1.0)
         self.optimiser.step()
         self._update_average()
         self.step += 1
-        self.scenes += images
+        self.scenes += stage.images
         self.seconds += time.perf_counter() - started
         return float(loss.detach())
 
     def _update_average(self) -> None:
         keep = min(0.999, (1 + self.step) / (10 + self.step))
-        fresh = self.sam.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(fresh[name], 1 - keep)
+        pairs = zip(self.average.state_dict().values(), self.sam.state_dict().values(), strict=True)
+        old, new = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(list(old), list(new), 1 - keep)
 
     def save(self, path: Path) -> None:
         """Write the whole state, replacing `path` in one go."""
@@ -278,7 +320,7 @@ class SamTrainer:
         self.step, self.seconds, self.scenes = state["step"], state["seconds"], state["scenes"]
 
 
-def _resize(sam: Sam, side: int) -> None:
+def resize(sam: Sam, side: int) -> None:
     """Set the image side that a demo SAM works at; its weights fit any multiple of 16."""
     cells = side // 8
     sam.image_encoder.img_size = side

@@ -139,8 +139,7 @@ def _bbox(masks: Masks, index: int) -> list[int]:
 
 
 def _run_lengths(region: Region, size: tuple[int, int]) -> dict[str, Any]:
-    counts = rle.encode(region.paste(size))
-    return {"size": list(size), "counts": rle.to_coco_string(counts)}
+    return {"size": list(size), "counts": rle.to_coco_string(region.runs(size))}
 
 
 def _lines(values: list[dict[str, Any]]) -> str:
@@ -204,11 +203,12 @@ def open_coco_masks(path: str | Path) -> CocoMasks:
     """
     if not Path(path).is_file():
         raise MaskFileError(f"{path}: no such file")
-    return _cached(str(path), Path(path).stat().st_mtime_ns)
+    status = Path(path).stat()
+    return _cached(str(path), (status.st_mtime_ns, status.st_ino, status.st_size))
 
 
 @lru_cache(maxsize=1)
-def _cached(path: str, _changed: int) -> CocoMasks:
+def _cached(path: str, _version: tuple[int, int, int]) -> CocoMasks:
     return CocoMasks(path)
 
 

@@ -99,10 +99,12 @@ def _read_mask(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
             image.load()
             if image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA"):
                 raise MaskFileError(f"image mode {image.mode}")
-            pixels = np.array(image.convert("RGB"))
+            pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         raise MaskFileError(f"{path}: not a readable 0/255 mask ({error})") from error
-    mask: NDArray[np.bool_] = (pixels == 255).all(axis=2)
+    mask = pixels == 255
+    if mask.ndim == 3:
+        mask = mask.all(axis=2)
     if not mask.any() and pixels.any():
         raise MaskFileError(f"{path}: values up to {pixels.max()} but no 255, expected 0 and 255")
     return mask.reshape(mask.shape[0], mask.shape[1])

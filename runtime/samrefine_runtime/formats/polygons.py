@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime import rle
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.voc import IGNORE, LabelMap
 
@@ -58,6 +59,20 @@ class Region:
         height, width = self.mask.shape
         full[self.top : self.top + height, self.left : self.left + width] = self.mask
         return full
+
+    def runs(self, size: tuple[int, int]) -> rle.Counts:
+        """Run lengths of the region in the whole photo (H, W)."""
+        (photo_height, photo_width), (height, width) = size, self.mask.shape
+        columns = np.zeros((photo_height, width), np.bool_)
+        columns[self.top : self.top + height] = self.mask
+        counts = rle.encode(columns)
+        counts[0] += self.left * photo_height
+        after = (photo_width - self.left - width) * photo_height
+        if len(counts) % 2:
+            counts[-1] += after
+        elif after:
+            counts = np.append(counts, np.uint32(after))
+        return counts
 
     def polygon(self, tolerance: float = TOLERANCE) -> Polygon:
         """One polygon (V, 2) around the region in the photo, holes joined to it by cuts of no
@@ -157,7 +172,8 @@ def _walk(edges: dict[tuple[int, int], list[int]], start: tuple[int, int]) -> ND
 def _simplify(ring: NDArray[np.int64], tolerance: float) -> Polygon:
     if tolerance <= 0:
         before, after = ring - np.roll(ring, 1, 0), np.roll(ring, -1, 0) - ring
-        return ring[(before != after).any(axis=1)].astype(np.float64)
+        corners: Polygon = ring[(before != after).any(axis=1)].astype(np.float64)
+        return corners
     # Stairs lie within half a pixel of a straight line through the middles of their edges.
     middles = ((ring + np.roll(ring, -1, 0)) / 2).astype(np.float32)
     fewer: Polygon = cv2.approxPolyDP(middles, tolerance, True)[:, 0].astype(np.float64)
@@ -166,9 +182,28 @@ def _simplify(ring: NDArray[np.int64], tolerance: float) -> Polygon:
 
 def join_rings(rings: Sequence[Polygon]) -> Polygon:
     """One polygon of an outer ring and holes: each hole is entered and left by the same cut, from
-    its first vertex to the closest one."""
-    joined = rings[0]
+    its first vertex to the closest one of the rings before it."""
+    points = np.concatenate([rings[0], *(_with_cut(hole) for hole in rings[1:])])
+    following = np.arange(1, len(points) + 1)
+    x, y = points.astype(np.float32).T.copy()
+    start = len(rings[0])
+    following[start - 1] = 0
     for hole in rings[1:]:
-        at = int(((joined - hole[0]) ** 2).sum(axis=1).argmin())
-        joined = np.concatenate([joined[: at + 1], hole, hole[:1], joined[at:]])
-    return joined
+        at = int((np.abs(x[:start] - x[start]) + np.abs(y[:start] - y[start])).argmin())
+        end = start + len(hole) + 1
+        points[end], x[end], y[end] = points[at], x[at], y[at]
+        following[end], following[at] = following[at], start
+        start = end + 1
+    return points[_cycle(following.tolist())]
+
+
+def _with_cut(hole: Polygon) -> Polygon:
+    """The hole, its first vertex again, and room for the vertex where its cut starts."""
+    return np.concatenate([hole, hole[:1], hole[:1]])
+
+
+def _cycle(following: list[int]) -> list[int]:
+    order = [0]
+    while (index := following[order[-1]]) != 0:
+        order.append(index)
+    return order

@@ -1,0 +1,174 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from samrefine_runtime.errors import LabelError, MaskFileError, OutputError, SettingsError
+from samrefine_runtime.formats.coco import MASK_CLASSES, CocoMasks, open_coco
+from samrefine_runtime.formats.records import read_masks
+from samrefine_runtime.formats.voc import VOC_CLASSES, read_label
+from samrefine_runtime.masks import Masks
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+GOLDEN = Path(__file__).parent / "golden"
+VOC = Path(__file__).parents[4] / "shared" / "data" / "voc"
+CLASSES = ("background", "cat", "dog")
+LABEL = np.array(
+    [
+        [0, 1, 1, 1, 0, 0],
+        [0, 1, 0, 1, 0, 2],
+        [0, 1, 1, 1, 2, 0],
+        [255, 0, 0, 0, 0, 1],
+    ],
+    np.uint8,
+)
+FORMS = ("polygons", "rle")
+
+
+def write_golden(path: Path, form: str) -> Path:
+    with open_coco(path, CLASSES) as writer:
+        writer.add_label("a.jpg", LABEL, form=form)
+        writer.add_label("empty.jpg", LABEL * 0, form=form)
+        writer.add_label("sub/b.jpg", LABEL[:2], form=form)
+    return path
+
+
+def load(path: Path) -> COCO:
+    coco = COCO()
+    coco.dataset = json.loads(path.read_text())
+    coco.createIndex()
+    return coco
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_golden_bytes(tmp_path, form):
+    written = write_golden(tmp_path / "a.json", form)
+    assert written.read_bytes() == (GOLDEN / f"coco_{form}.json").read_bytes()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pycocotools_reads_it_back(form):
+    coco = COCO(GOLDEN / f"coco_{form}.json")
+    assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["cat", "dog"]
+    label = np.zeros_like(LABEL)
+    for annotation in coco.loadAnns(coco.getAnnIds(imgIds=[1])):
+        mask = coco.annToMask(annotation)
+        rows, columns = np.nonzero(mask)
+        left, top, width, height = annotation["bbox"]
+        assert annotation["area"] == mask.sum()
+        assert (left, top) == (columns.min(), rows.min())
+        assert (left + width, top + height) == (columns.max() + 1, rows.max() + 1)
+        assert annotation["iscrowd"] == 0
+        label[mask == 1] = annotation["category_id"]
+    assert np.array_equal(label, np.where(LABEL == 255, 0, LABEL))
+    assert coco.getAnnIds(imgIds=[2]) == []
+    assert coco.loadImgs([3])[0] == {"id": 3, "file_name": "sub/b.jpg", "height": 2, "width": 6}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_real_labels_come_back(tmp_path, form):
+    if not VOC.is_dir():
+        pytest.skip("the VOC photos are not part of the repository")
+    paths = sorted((VOC / "gt").glob("*.png"))[:12]
+    with open_coco(tmp_path / "a.json", VOC_CLASSES) as writer:
+        for path in paths:
+            writer.add_label(path.name, read_label(path), form=form)
+    coco = load(tmp_path / "a.json")
+    for image_id, path in enumerate(paths, 1):
+        expected = read_label(path)
+        label = np.zeros_like(expected)
+        for annotation in coco.loadAnns(coco.getAnnIds(imgIds=[image_id])):
+            label[coco.annToMask(annotation) == 1] = annotation["category_id"]
+        assert np.array_equal(label, np.where(expected == 255, 0, expected))
+
+
+def test_masks_golden_bytes_and_round_trip(tmp_path):
+    masks = read_masks(GOLDEN / "masks.json")
+    nothing = Masks.from_dense((4, 5), [np.zeros((4, 5), bool)])
+    with open_coco(tmp_path / "a.json", MASK_CLASSES) as writer:
+        writer.add_masks("a.jpg", masks)
+        writer.add_masks("nothing.jpg", nothing)
+    assert (tmp_path / "a.json").read_bytes() == (GOLDEN / "coco_masks.json").read_bytes()
+    back = CocoMasks(tmp_path / "a.json")
+    assert back.read("a").to_records("coco_rle")[0] == masks.to_records("coco_rle")[0]
+    assert np.array_equal(back.read("a").boxes, masks.boxes)
+    assert back.read("nothing").areas.tolist() == [0]
+    assert "a" in back
+    assert "b" not in back
+
+
+def test_pycocotools_agrees_on_boxes_and_areas_of_masks():
+    coco = COCO(GOLDEN / "coco_masks.json")
+    for annotation in coco.loadAnns(coco.getAnnIds()):
+        rows, columns = np.nonzero(coco.annToMask(annotation))
+        assert annotation["area"] == len(rows)
+        if len(rows):
+            width, height = np.ptp(columns) + 1, np.ptp(rows) + 1
+            assert annotation["bbox"] == [columns.min(), rows.min(), width, height]
+
+
+def test_failure_leaves_no_file_and_a_bad_label_no_trace(tmp_path):
+    with pytest.raises(ValueError, match="stop"), open_coco(tmp_path / "a.json", CLASSES) as writer:
+        writer.add_label("a.jpg", LABEL)
+        raise ValueError("stop")
+    assert list(tmp_path.iterdir()) == []
+    with open_coco(tmp_path / "a.json", CLASSES) as writer:
+        with pytest.raises(LabelError, match="class 9, expected below 3"):
+            writer.add_label("bad.jpg", LABEL * 0 + 9)
+        writer.add_label("a.jpg", LABEL, min_area=3)
+    coco = load(tmp_path / "a.json")
+    assert coco.getImgIds() == [1]
+    assert [annotation["area"] for annotation in coco.loadAnns([1])] == [8]
+
+
+def test_unknown_form_and_unwritable_path(tmp_path):
+    with (
+        open_coco(tmp_path / "a.json", CLASSES) as writer,
+        pytest.raises(SettingsError, match="form is 'boxes', expected one of"),
+    ):
+        writer.add_label("a.jpg", LABEL, form="boxes")
+    with (
+        pytest.raises(OutputError, match=r"a\.json"),
+        open_coco(tmp_path / "a.json" / "b.json", CLASSES),
+    ):
+        pass
+
+
+IMAGE = {"id": 1, "file_name": "a.jpg", "height": 2, "width": 3}
+ANNOTATION = {"image_id": 1, "segmentation": {"size": [2, 3], "counts": [6]}}
+HOSTILE = {
+    "list": ([], "not COCO JSON"),
+    "no annotations": ({"images": []}, "not COCO JSON"),
+    "images are numbers": ({"images": [1], "annotations": []}, "not COCO JSON"),
+    "same name twice": (
+        {"images": [IMAGE, IMAGE | {"file_name": "b/a.png"}], "annotations": []},
+        "two photos have the same file name",
+    ),
+    "no height": ({"images": [IMAGE | {"height": None}], "annotations": []}, r"a: size is \[None"),
+    "polygon": (
+        {"images": [IMAGE], "annotations": [ANNOTATION | {"segmentation": [[0, 0, 1, 1, 0, 1]]}]},
+        "a: mask 0: segmentation is not run lengths",
+    ),
+    "other size": (
+        {"images": [IMAGE | {"height": 3}], "annotations": [ANNOTATION]},
+        r"a: mask 0: size is \[2, 3\], expected \[3, 3\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files(tmp_path, name):
+    content, message = HOSTILE[name]
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(MaskFileError, match=message) as caught:
+        CocoMasks(path).read("a")
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_photo_that_is_not_there():
+    with pytest.raises(MaskFileError, match="no photo z"):
+        CocoMasks(GOLDEN / "coco_masks.json").read("z")

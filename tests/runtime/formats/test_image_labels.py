@@ -1,0 +1,157 @@
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from samrefine_runtime.errors import LabelError
+from samrefine_runtime.formats.image_labels import read_image_labels
+
+CLASSES = ("cat", "dog", "potted plant")
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def names(labels: dict[str, np.ndarray]) -> dict[str, list[str]]:
+    return {
+        image: [name for name, here in zip(CLASSES, present, strict=True) if here]
+        for image, present in labels.items()
+    }
+
+
+def annotation(*objects: str) -> str:
+    inner = "".join(
+        f"<object><name>{name}</name><difficult>1</difficult><part><name>head</name></part></object>"
+        for name in objects
+    )
+    return f"<annotation><filename>a.jpg</filename>{inner}</annotation>"
+
+
+EXPECTED = {"a": ["cat", "potted plant"], "2007.b": ["dog"], "none": []}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,labels\na.jpg,cat;potted plant\nphotos/2007.b.PNG,dog\nnone,\n",
+        "\ufeffImage,Labels\r\na.jpg, cat ; potted plant;\r\n\r\n2007.b.png,dog\r\nnone,\r\n",
+        "image,cat,dog,potted plant\na,1,0,1\n2007.b.jpg,0,1,0\nnone,,,\n",
+        'file,"potted plant",cat,dog\na,1,1,0\nx\\2007.b.jpg,0,0,1\nnone,0,0,0\n',
+    ],
+)
+def test_csv(tmp_path, text):
+    labels = read_image_labels(write(tmp_path, "labels.csv", text), CLASSES)
+    assert names(labels) == EXPECTED
+    assert labels["a"].dtype == bool
+    assert labels["a"].shape == (3,)
+    assert labels.get("missing") is None
+
+
+def test_json(tmp_path):
+    content = {"a.jpg": ["cat", "potted plant", "cat"], "2007.b.jpg": ["dog"], "none": []}
+    path = write(tmp_path, "labels.json", json.dumps(content))
+    assert names(read_image_labels(path, CLASSES)) == EXPECTED
+
+
+def test_voc_annotations(tmp_path):
+    write(tmp_path, "a.xml", annotation("potted plant", "cat", "cat"))
+    write(tmp_path, "2007.b.xml", annotation("dog").encode("utf-16"))
+    write(tmp_path, "none.xml", '<?xml version="1.0"?>\n' + annotation())
+    write(tmp_path, "notes.txt", "not read")
+    assert names(read_image_labels(tmp_path, CLASSES)) == EXPECTED
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.dictionaries(
+        st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8),
+        st.sets(st.sampled_from(CLASSES)),
+        min_size=1,
+    )
+)
+def test_csv_and_json_agree(tmp_path_factory, labels):
+    folder = tmp_path_factory.getbasetemp()
+    rows = "".join(f"{image}.jpg,{';'.join(sorted(found))}\n" for image, found in labels.items())
+    content = {image: sorted(found) for image, found in labels.items()}
+    from_csv = read_image_labels(write(folder, "l.csv", f"image,labels\n{rows}"), CLASSES)
+    from_json = read_image_labels(write(folder, "l.json", json.dumps(content)), CLASSES)
+    assert names(from_csv) == names(from_json)
+    assert {image: set(found) for image, found in names(from_csv).items()} == labels
+
+
+HOSTILE = {
+    "empty.csv": ("", "no header"),
+    "one column.csv": ("image\na\n", "no header"),
+    "unknown.csv": ("image,labels\na,cta\n", "2: a: unknown class 'cta', did you mean cat?"),
+    "far.csv": ("image,labels\na,zzz\n", "unknown class 'zzz', known are cat, dog, potted plant"),
+    "column.csv": ("image,cat,Dog\na,1,0\n", "header: unknown class 'Dog', did you mean dog?"),
+    "value.csv": ("image,cat\na,yes\n", "2: cat is 'yes', expected 0 or 1"),
+    "cells.csv": ("image,cat,dog\na,1\n", "2: 2 cells, expected an image and 2"),
+    "no image.csv": ("image,labels\n,cat\n", "expected an image and 1"),
+    "twice.csv": ("image,labels\na.jpg,cat\na.png,dog\n", "3: a is listed twice"),
+    "quote.csv": ('image,labels\n"a,cat\n', "not a readable CSV file"),
+    "latin1.csv": (b"image,labels\n\xe9,cat\n", "not a readable CSV file"),
+    "binary.csv": (b"image,labels\n\x00\xff", "not a readable CSV file"),
+    "long.csv": ("image,labels\na," + "x" * 200_000, "not a readable CSV file"),
+    "broken.json": ('{"a": ["cat"', "not JSON"),
+    "deep.json": ("[" * 200_000, "not JSON"),
+    "list.json": ('["cat"]', "holds list, expected an object"),
+    "text.json": ('{"a": "cat"}', "a: labels are 'cat', expected a list of names"),
+    "number.json": ('{"a": [1]}', r"a: labels are \[1\]"),
+    "unknown.json": ('{"a": ["Cat"]}', "a: unknown class 'Cat', did you mean cat?"),
+    "labels.npy": (b"\x93NUMPY", "may hold a pickle, which is never read; convert it"),
+    "labels.txt": ("a cat", r"expected a \.csv or \.json file"),
+    "xml/empty.xml": ("", "not a VOC annotation"),
+    "xml/broken.xml": ("<annotation>", "not a VOC annotation"),
+    "xml/html.xml": ("<html/>", "root is <html>, expected <annotation>"),
+    "xml/unknown.xml": (annotation("dgo"), "unknown: unknown class 'dgo', did you mean dog?"),
+    "xml/nameless.xml": ("<annotation><object/></annotation>", "unknown class ''"),
+    "xml/encoding.xml": ('<?xml version="1.0" encoding="x-none"?><annotation/>', "not a VOC"),
+    "xml/doctype.xml": ("<!DOCTYPE annotation><annotation/>", "has a DOCTYPE"),
+    "none/": ("", "no VOC .xml files here"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files(tmp_path, name):
+    content, message = HOSTILE[name]
+    if name.endswith("/"):
+        path = tmp_path / name
+        path.mkdir()
+    else:
+        path = write(tmp_path, name, content)
+    source = path.parent if name.startswith("xml") else path
+    with pytest.raises(LabelError, match=message) as caught:
+        read_image_labels(source, CLASSES)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_entity_bomb_is_refused_at_once(tmp_path, encoding):
+    entities = "".join(f'<!ENTITY e{level} "{f"&e{level - 1};" * 10}">' for level in range(1, 12))
+    bomb = f'<!DOCTYPE a [<!ENTITY e0 "x">{entities}]><annotation>&e11;</annotation>'
+    write(tmp_path, "bomb.xml", bomb.encode(encoding))
+    start = time.monotonic()
+    with pytest.raises(LabelError, match="has a DOCTYPE"):
+        read_image_labels(tmp_path, CLASSES)
+    assert time.monotonic() - start < 1
+
+
+def test_huge_annotation_is_refused(tmp_path):
+    write(tmp_path, "huge.xml", b" " * ((16 << 20) + 1))
+    with pytest.raises(LabelError, match="larger than 16 MiB"):
+        read_image_labels(tmp_path, CLASSES)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(LabelError, match=r"none\.csv: no such file or folder"):
+        read_image_labels(tmp_path / "none.csv", CLASSES)

@@ -1,0 +1,144 @@
+import base64
+import io
+import json
+import sys
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from samrefine_runtime.errors import LabelError
+from samrefine_runtime.formats.labelme import write_labelme
+from samrefine_runtime.formats.polygons import regions
+from samrefine_runtime.formats.voc import VOC_CLASSES, read_label
+
+# labelme leaves the photos it opens to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+GOLDEN = Path(__file__).parent / "golden"
+VOC = Path(__file__).parents[4] / "shared" / "data" / "voc"
+CLASSES = ("background", "cat", "dog")
+LABEL = np.array(
+    [
+        [0, 1, 1, 1, 0, 0],
+        [0, 1, 0, 1, 0, 2],
+        [0, 1, 1, 1, 2, 2],
+        [255, 0, 0, 0, 0, 1],
+    ],
+    np.uint8,
+)
+
+
+@pytest.fixture(scope="module")
+def labelme():
+    """labelme itself; Qt and the drawing library, which its loader never calls, are left out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", PIL.Image.MAX_IMAGE_PIXELS)
+        for name in ("PyQt5", "imgviz", "imgviz.io"):
+            patch.setitem(sys.modules, name, MagicMock())
+        yield pytest.importorskip("labelme", reason="labelme is not installed")
+
+
+def draw(labelme, path: Path, size: tuple[int, int], classes: tuple[str, ...]) -> np.ndarray:
+    """The label map that labelme draws of a file."""
+    shapes = labelme.LabelFile(str(path)).shapes
+    values = {name: index for index, name in enumerate(classes)}
+    return labelme.utils.shapes_to_label(size, shapes, values)[0]
+
+
+def decoded(content: dict) -> dict:
+    """The content with pixels in the place of PNG bytes, which depend on the zlib version."""
+    for shape in content["shapes"]:
+        if shape["mask"]:
+            with PIL.Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
+                shape["mask"] = np.array(image).tolist()
+    return content
+
+
+def write(folder: Path, label: np.ndarray, classes: tuple[str, ...] = CLASSES, **options) -> Path:
+    photo = PIL.Image.new("RGB", label.shape[::-1])
+    photo.save(folder / "photo.png")
+    write_labelme(folder / "photo.json", label, classes, folder / "photo.png", **options)
+    return folder / "photo.json"
+
+
+def test_golden(tmp_path):
+    written = write(tmp_path, LABEL)
+    golden = json.loads((GOLDEN / "labelme.json").read_text())
+    assert decoded(json.loads(written.read_text())) == golden
+    assert list(json.loads(written.read_text())) == list(golden)
+    assert write(tmp_path, LABEL).read_bytes() == written.read_bytes()
+
+
+def test_golden_bytes_of_polygons(tmp_path):
+    written = write(tmp_path, np.where(LABEL == 2, LABEL, 0))
+    assert written.read_bytes() == (GOLDEN / "labelme_polygon.json").read_bytes()
+
+
+def test_labelme_reads_it_back(tmp_path, labelme):
+    path = write(tmp_path, LABEL)
+    loaded = labelme.LabelFile(str(path))
+    assert loaded.image_path == "photo.png"
+    assert [(shape["label"], shape["shape_type"]) for shape in loaded.shapes] == [
+        ("cat", "mask"),
+        ("cat", "mask"),
+        ("dog", "polygon"),
+    ]
+    expected = np.where(LABEL == 255, 0, LABEL)
+    assert np.array_equal(draw(labelme, path, LABEL.shape, CLASSES), expected)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    hnp.arrays(
+        np.uint8,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=24),
+        elements=st.sampled_from([0, 1, 1, 2, 255]),
+    )
+)
+def test_any_label_comes_back(tmp_path_factory, labelme, label):
+    path = write(tmp_path_factory.getbasetemp(), label)
+    assert np.array_equal(
+        draw(labelme, path, label.shape, CLASSES), np.where(label == 255, 0, label)
+    )
+
+
+def test_real_labels_come_back(tmp_path, labelme):
+    if not VOC.is_dir():
+        pytest.skip("the VOC photos are not part of the repository")
+    for source in sorted((VOC / "transcam").glob("*.png"))[:8]:
+        label = read_label(source)
+        photo = (VOC / "images" / source.name).with_suffix(".jpg")
+        path = tmp_path / f"{source.stem}.json"
+        write_labelme(path, label, VOC_CLASSES, photo)
+        assert np.array_equal(draw(labelme, path, label.shape, VOC_CLASSES), label)
+
+
+def test_tolerance_saves_points(tmp_path):
+    y, x = np.mgrid[:60, :60]
+    disc = ((y - 30) ** 2 + (x - 30) ** 2 < 25**2).astype(np.uint8)
+    exact = json.loads(write(tmp_path, disc).read_text())["shapes"][0]["points"]
+    fewer = json.loads(write(tmp_path, disc, tolerance=1).read_text())["shapes"][0]["points"]
+    assert len(fewer) < len(exact) / 2
+
+
+def test_photo_path_is_relative_to_the_file(tmp_path):
+    write_labelme(tmp_path / "out" / "a.json", LABEL, CLASSES, tmp_path / "photos" / "a b.jpg")
+    content = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert content["imagePath"] == "../photos/a b.jpg"
+
+
+def test_class_without_a_name_writes_nothing(tmp_path):
+    with pytest.raises(LabelError, match="label has class 2, expected below 2"):
+        write_labelme(tmp_path / "a.json", LABEL, CLASSES[:2], "a.jpg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_least_area(tmp_path):
+    shapes = json.loads(write(tmp_path, LABEL, min_area=3).read_text())["shapes"]
+    assert len(shapes) == sum(region.area >= 3 for region in regions(LABEL, 3)) == 2

@@ -1,0 +1,157 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from samrefine_runtime.errors import MaskFileError
+from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
+from samrefine_runtime.formats.mask_folder import (
+    read_mask_folder,
+    read_masks_for,
+    write_mask_folder,
+)
+from samrefine_runtime.formats.records import read_masks, write_masks
+from samrefine_runtime.masks import Masks
+
+GOLDEN = Path(__file__).parent / "golden"
+MASK = np.array([[0, 255, 255], [0, 0, 255]], np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> Path:
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path)
+    return path
+
+
+@pytest.fixture
+def golden() -> Masks:
+    return read_masks(GOLDEN / "masks.json")
+
+
+def test_files_and_golden_metadata(tmp_path, golden):
+    write_mask_folder(tmp_path / "photo", golden)
+    names = sorted(path.name for path in (tmp_path / "photo").iterdir())
+    assert names == ["0000.png", "0001.png", "metadata.csv"]
+    metadata = (tmp_path / "photo" / "metadata.csv").read_bytes()
+    assert metadata == (GOLDEN / "metadata.csv").read_bytes()
+    with Image.open(tmp_path / "photo" / "0000.png") as image:
+        assert image.mode == "L"
+        assert np.array_equal(np.array(image), golden.dense(0) * np.uint8(255))
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_round_trip(tmp_path_factory, data):
+    size = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
+    dense = data.draw(hnp.arrays(np.bool_, (data.draw(st.integers(0, 12)), *size)))
+    folder = tmp_path_factory.getbasetemp() / "round"
+    write_mask_folder(folder, Masks.from_dense(size, dense))
+    masks = read_mask_folder(folder, size=size)
+    assert len(masks) == len(dense)
+    assert all(np.array_equal(masks.dense(i), mask) for i, mask in enumerate(dense))
+
+
+def test_writing_again_leaves_no_old_masks(tmp_path, golden):
+    write_mask_folder(tmp_path / "a", golden)
+    write_mask_folder(tmp_path / "a", golden.select([1]))
+    assert len(read_mask_folder(tmp_path / "a")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("mode", [None, "1", "P", "RGB", "RGBA"])
+def test_any_kind_of_png(tmp_path, mode):
+    save(tmp_path / "mask of a cat.png", MASK, mode)
+    assert np.array_equal(read_mask_folder(tmp_path).dense(0), MASK == 255)
+
+
+def test_order_is_by_name_and_other_files_are_left_alone(tmp_path):
+    save(tmp_path / "b.png", MASK)
+    save(tmp_path / "a.png", 255 - MASK)
+    save(tmp_path / ".hidden.png", MASK[:1])
+    (tmp_path / "notes.txt").touch()
+    masks = read_mask_folder(tmp_path)
+    assert masks.areas.tolist() == [3, 3]
+    assert np.array_equal(masks.dense(1), MASK == 255)
+
+
+def test_only_white_is_mask_and_a_black_file_is_empty(tmp_path):
+    save(tmp_path / "a.png", np.array([[0, 254, 255]], np.uint8))
+    save(tmp_path / "b.png", np.zeros((1, 3), np.uint8))
+    assert read_mask_folder(tmp_path).areas.tolist() == [1, 0]
+
+
+def make_hostile(folder: Path, name: str) -> None:
+    save(folder / "a.png", MASK)
+    bad = folder / "b.png"
+    if name == "empty":
+        bad.touch()
+    elif name == "text":
+        bad.write_text("mask")
+    elif name == "truncated":
+        bad.write_bytes((folder / "a.png").read_bytes()[:-30])
+    elif name == "folder":
+        bad.mkdir()
+    elif name == "size":
+        save(bad, MASK.T)
+    elif name == "zeros and ones":
+        save(bad, MASK // 255)
+    elif name == "16 bit":
+        save(bad, MASK.astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("empty", "not a readable 0/255 mask"),
+        ("text", "not a readable 0/255 mask"),
+        ("truncated", "not a readable 0/255 mask"),
+        ("folder", "not a readable 0/255 mask"),
+        ("size", r"mask is \(3, 2\) \(H, W\), expected \(2, 3\)"),
+        ("zeros and ones", "values up to 1 but no 255"),
+        ("16 bit", "image mode I"),
+    ],
+)
+def test_hostile_files(tmp_path, name, message):
+    make_hostile(tmp_path, name)
+    with pytest.raises(MaskFileError, match=rf"b\.png: .*{message}|b\.png: {message}"):
+        read_mask_folder(tmp_path)
+
+
+def test_missing_and_empty_folder_and_size(tmp_path):
+    with pytest.raises(MaskFileError, match="none: no such folder of masks"):
+        read_mask_folder(tmp_path / "none")
+    with pytest.raises(MaskFileError, match="no PNG masks here"):
+        read_mask_folder(tmp_path)
+    assert len(read_mask_folder(tmp_path, size=(2, 3))) == 0
+    save(tmp_path / "a.png", MASK)
+    with pytest.raises(MaskFileError, match=r"expected \(9, 9\)"):
+        read_mask_folder(tmp_path, size=(9, 9))
+
+
+def test_masks_are_found_in_every_layout(tmp_path, golden):
+    write_masks(tmp_path / "a.json", golden)
+    write_mask_folder(tmp_path / "a", golden.select([0]))
+    write_mask_folder(tmp_path / "b.c", golden.select([0]))
+    with open_coco(tmp_path / FILE_NAME, MASK_CLASSES) as writer:
+        writer.add_masks("photos/b.c.jpg", golden)
+        writer.add_masks("photos/d.jpg", golden.select([1, 0]))
+    assert len(read_masks_for(tmp_path, "a")) == 2
+    assert len(read_masks_for(tmp_path, "b.c", size=(4, 5))) == 1
+    found = read_masks_for(tmp_path, "d")
+    assert np.array_equal(found.boxes, golden.boxes[::-1])
+    assert np.array_equal(found.predicted_iou, golden.predicted_iou[::-1])
+    with pytest.raises(MaskFileError, match=r"no masks of e \(e\.json, e/\*\.png or instances"):
+        read_masks_for(tmp_path, "e")
+    with pytest.raises(MaskFileError, match=r"expected \(1, 1\)"):
+        read_masks_for(tmp_path, "d", size=(1, 1))
+
+
+def test_changed_coco_file_is_read_again(tmp_path, golden):
+    for count in (1, 2):
+        with open_coco(tmp_path / FILE_NAME, MASK_CLASSES) as writer:
+            writer.add_masks("a.jpg", golden.select(range(count)))
+        assert len(read_masks_for(tmp_path, "a")) == count

@@ -1,0 +1,184 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from samrefine_runtime.errors import LabelError
+from samrefine_runtime.formats.voc import (
+    PALETTE,
+    VOC_CLASSES,
+    encode_label,
+    read_label,
+    write_label,
+)
+
+LABEL = np.array([[0, 1, 20], [255, 15, 7]], np.uint8)
+
+
+def chunks(png: bytes) -> dict[bytes, bytes]:
+    found, position = {}, 8
+    while position < len(png):
+        (length,) = struct.unpack(">I", png[position : position + 4])
+        found[png[position + 4 : position + 8]] = png[position + 8 : position + 8 + length]
+        position += 12 + length
+    return found
+
+
+def save(path, pixels, mode=None, **options):
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
+    return path
+
+
+def test_palette_is_vocs():
+    assert PALETTE.shape == (256, 3)
+    assert PALETTE[[0, 1, 2, 15, 20, 255]].tolist() == [
+        [0, 0, 0],
+        [128, 0, 0],
+        [0, 128, 0],
+        [192, 128, 128],
+        [0, 64, 128],
+        [224, 224, 192],
+    ]
+    assert len({tuple(colour) for colour in PALETTE.tolist()}) == 256
+    assert len(VOC_CLASSES) == 21
+
+
+def test_golden_png():
+    """Pixels as stored, not as compressed: zlib versions differ in the latter."""
+    png = chunks(encode_label(LABEL))
+    assert list(png) == [b"IHDR", b"PLTE", b"IDAT", b"IEND"]
+    assert png[b"IHDR"] == struct.pack(">IIBBBBB", 3, 2, 8, 3, 0, 0, 0)
+    assert png[b"PLTE"] == PALETTE.tobytes()
+    assert zlib.decompress(png[b"IDAT"]) == bytes([0, 0, 1, 20, 0, 255, 15, 7])
+
+
+def test_same_label_same_bytes():
+    assert encode_label(LABEL) == encode_label(np.asfortranarray(LABEL))
+
+
+def test_own_palette_is_filled_up(tmp_path):
+    write_label(tmp_path / "a.png", LABEL, np.array([[9, 9, 9], [1, 2, 3]], np.uint8))
+    assert np.array_equal(read_label(tmp_path / "a.png"), LABEL)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.getpalette()[:9] == [9, 9, 9, 1, 2, 3, 0, 0, 0]
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)))
+def test_round_trip(tmp_path_factory, label):
+    path = tmp_path_factory.getbasetemp() / "label.png"
+    write_label(path, label)
+    assert np.array_equal(read_label(path), label)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [LABEL.astype(np.int64), LABEL[None], np.zeros((0, 3), np.uint8), LABEL > 3],
+)
+def test_only_labels_are_written(tmp_path, label):
+    with pytest.raises(LabelError, match=r"expected \(H, W\) uint8"):
+        write_label(tmp_path / "a.png", label)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gray_values_are_classes(tmp_path):
+    assert np.array_equal(read_label(save(tmp_path / "a.png", LABEL)), LABEL)
+
+
+def test_one_bit_values_are_classes(tmp_path):
+    path = save(tmp_path / "a.png", LABEL > 10, "1")
+    assert np.array_equal(read_label(path), LABEL > 10)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_few_bit_gray_is_not_stretched(tmp_path, bits):
+    """Such files are legal PNG, Pillow only reads them."""
+    header = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)
+    row = bytes([0, (1 << (8 - bits)) | (3 << (8 - 2 * bits))])
+    png = b"\x89PNG\r\n\x1a\n"
+    for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(row)), (b"IEND", b"")):
+        png += struct.pack(">I", len(data)) + name + data
+        png += struct.pack(">I", zlib.crc32(name + data))
+    (tmp_path / "a.png").write_bytes(png)
+    assert read_label(tmp_path / "a.png").tolist() == [[1, 3]]
+
+
+def test_few_colour_palette_gives_indices(tmp_path):
+    image = Image.fromarray(LABEL % 3)
+    image.putpalette([9, 8, 7, 200, 100, 50, 1, 1, 1])
+    image.save(tmp_path / "a.png", bits=2)
+    assert np.array_equal(read_label(tmp_path / "a.png"), LABEL % 3)
+
+
+def test_sixteen_bit_values(tmp_path):
+    path = save(tmp_path / "a.png", LABEL.astype(np.uint16))
+    assert np.array_equal(read_label(path), LABEL)
+    save(path, LABEL.astype(np.uint16) + 1)
+    with pytest.raises(LabelError, match="values 1 to 256, expected 0 to 255"):
+        read_label(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_voc_colours_become_classes(tmp_path, mode):
+    path = save(tmp_path / "a.png", PALETTE[LABEL], mode)
+    assert np.array_equal(read_label(path), LABEL)
+
+
+def test_other_colours_are_refused(tmp_path):
+    pixels = PALETTE[LABEL].copy()
+    pixels[1, 1] += 1
+    with pytest.raises(LabelError, match=r"colour \(193, 129, 129\) is not in the VOC palette"):
+        read_label(save(tmp_path / "a.png", pixels))
+
+
+def hostile_files():
+    png = encode_label(LABEL)
+    jpeg = io.BytesIO()
+    Image.fromarray(LABEL).save(jpeg, "JPEG")
+    alpha = io.BytesIO()
+    Image.fromarray(LABEL).convert("LA").save(alpha, "PNG")
+    return {
+        "empty": (b"", "not a readable label image"),
+        "text": (b"not an image", "not a readable label image"),
+        "truncated": (png[:-30], "not a readable label image"),
+        "header only": (png[:40], "not a readable label image"),
+        "damaged": (png.replace(b"IDAT", b"IDAX"), "not a readable label image"),
+        "JPEG": (jpeg.getvalue(), "a JPEG image, expected PNG"),
+        "gray with alpha": (alpha.getvalue(), "image mode LA"),
+    }
+
+
+@pytest.mark.parametrize("name", hostile_files())
+def test_hostile_files(tmp_path, name):
+    data, message = hostile_files()[name]
+    path = tmp_path / "bad.png"
+    path.write_bytes(data)
+    with pytest.raises(LabelError, match=rf"bad\.png: {message}"):
+        read_label(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path, tmp_path / "none.png"):
+        with pytest.raises(LabelError, match="no such file"):
+            read_label(path)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_no_damage_escapes_as_another_error(tmp_path_factory, data):
+    png = bytearray(encode_label(LABEL))
+    for _ in range(data.draw(st.integers(1, 4))):
+        png[data.draw(st.integers(0, len(png) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged.png"
+    path.write_bytes(png)
+    try:
+        read_label(path)
+    except LabelError as error:
+        assert "damaged.png" in str(error)

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pycocotools import mask as coco_mask
+
+from samrefine_runtime.errors import LabelError
+from samrefine_runtime.formats.yolo import write_yolo, write_yolo_dataset
+
+GOLDEN = Path(__file__).parent / "golden"
+LABEL = np.array(
+    [
+        [0, 1, 1, 1, 0, 0],
+        [0, 1, 0, 1, 0, 2],
+        [0, 1, 1, 1, 2, 2],
+        [255, 0, 0, 0, 0, 1],
+    ],
+    np.uint8,
+)
+
+
+def draw(path: Path, size: tuple[int, int]) -> np.ndarray:
+    label = np.zeros(size, np.uint8)
+    for line in path.read_text().splitlines():
+        class_id, *values = line.split(" ")
+        points = np.array(values, float).reshape(-1, 2) * size[::-1]
+        runs = coco_mask.frPyObjects([points.ravel().tolist()], *size)
+        label[coco_mask.decode(coco_mask.merge(runs)) == 1] = int(class_id) + 1
+    return label
+
+
+def test_golden_bytes(tmp_path):
+    write_yolo(tmp_path / "a.txt", LABEL, 3)
+    assert (tmp_path / "a.txt").read_bytes() == (GOLDEN / "yolo.txt").read_bytes()
+
+
+def test_golden_data_set(tmp_path):
+    write_yolo_dataset(tmp_path, ("background", "cat", 'a "dog": yes'))
+    assert (tmp_path / "classes.txt").read_bytes() == b'cat\na "dog": yes\n'
+    assert (tmp_path / "data.yaml").read_bytes() == (
+        b'path: .\ntrain: "images"\nval: "images"\nnames:\n  0: "cat"\n  1: "a \\"dog\\": yes"\n'
+    )
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@settings(deadline=None, max_examples=50)
+@given(
+    hnp.arrays(
+        np.uint8,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=24),
+        elements=st.sampled_from([0, 1, 1, 2, 255]),
+    )
+)
+def test_polygons_draw_the_same_pixels(tmp_path_factory, label):
+    path = tmp_path_factory.getbasetemp() / "yolo.txt"
+    write_yolo(path, label, 3)
+    assert np.array_equal(draw(path, label.shape), np.where(label == 255, 0, label))
+
+
+def test_values_are_shares_of_the_photo(tmp_path):
+    label = np.ones((7, 9), np.uint8)
+    write_yolo(tmp_path / "a.txt", label, 2, tolerance=0)
+    line = "0 0.000000 0.000000 1.000000 0.000000 1.000000 1.000000 0.000000 1.000000\n"
+    assert (tmp_path / "a.txt").read_text() == line
+
+
+def test_photo_without_objects_has_an_empty_file(tmp_path):
+    write_yolo(tmp_path / "a.txt", np.zeros((3, 3), np.uint8), 2)
+    assert (tmp_path / "a.txt").read_bytes() == b""
+
+
+def test_labels_and_names_that_do_not_fit(tmp_path):
+    with pytest.raises(LabelError, match="label has class 2, expected below 2"):
+        write_yolo(tmp_path / "a.txt", LABEL, 2)
+    with pytest.raises(LabelError, match=r"class name 'a\\nb' is not one line"):
+        write_yolo_dataset(tmp_path, ("background", "a\nb"))
+    assert list(tmp_path.iterdir()) == []
