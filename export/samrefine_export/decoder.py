@@ -346,5 +346,6 @@ def _as_linear(conv: nn.ConvTranspose2d) -> nn.Linear:
     linear = nn.Linear(channels_in, 4 * channels_out)
     weight = conv.weight.detach().permute(2, 3, 1, 0).reshape(-1, channels_in)
     linear.weight = nn.Parameter(weight)
-    linear.bias = nn.Parameter(conv.bias.detach().repeat(4))
+    bias = torch.zeros(channels_out) if conv.bias is None else conv.bias.detach()
+    linear.bias = nn.Parameter(bias.repeat(4))
     return linear

@@ -6,9 +6,11 @@ over runs, unions by adding runs up. No N x H x W stack exists at any time.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -120,6 +122,21 @@ def overlaps(flat_label: Label, classes: NDArray[np.uint8], masks: Masks) -> NDA
         inside = before[ends] - before[starts]
         table[:, index] = np.bincount(owner, inside, minlength=len(masks))
     return table
+
+
+def prompt_region(pseudo_label: Label, margin: float = 1 / 32) -> NDArray[np.bool_]:
+    """Where a point prompt can lead to a mask that matters to the refinement, (H, W) bool.
+
+    A mask matters if it overlaps the pseudo label, and such a mask is found from the points it
+    has there; the margin adds the points just beside it.
+
+    Args:
+        pseudo_label: (H, W) uint8.
+        margin: of the longer side; the default is one step of SAM's grid.
+    """
+    labelled = ((pseudo_label > 0) & (pseudo_label != IGNORE)).astype(np.uint8)
+    reach = 2 * math.ceil(margin * max(pseudo_label.shape)) + 1
+    return np.asarray(cv2.dilate(labelled, np.ones((reach, reach), np.uint8)) > 0)
 
 
 def _check(label: Label, size: tuple[int, int], settings: RefineSettings) -> NDArray[np.uint8]:

@@ -1,0 +1,1 @@
+"""The embedded demo model: procedural photographs, two small networks, and their training."""

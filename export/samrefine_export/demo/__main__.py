@@ -26,10 +26,18 @@ def main() -> None:
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--seed", default=SamConfig.seed, show_default=True)
-@click.option("--steps", nargs=3, type=int, default=[s.steps for s in SamConfig.stages], show_default=True,
-              help="SAM, at 96, 128 and 256 pixels.")
+@click.option(
+    "--steps",
+    nargs=3,
+    type=int,
+    default=[s.steps for s in SamConfig.stages],
+    show_default=True,
+    help="SAM, at 96, 128 and 256 pixels.",
+)
 @click.option("--cam-steps", default=CamConfig.steps, show_default=True, help="Classifier.")
-@click.option("--shards", default=24, show_default=True, help=f"Scenes to paint, in lots of {SHARD}.")
+@click.option(
+    "--shards", default=24, show_default=True, help=f"Scenes to paint, in lots of {SHARD}."
+)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue from the checkpoints in --out.")
 def train(
@@ -61,7 +69,12 @@ def train(
 
 
 @main.command()
-@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True, help="The --out of train.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path, exists=True),
+    required=True,
+    help="The --out of train.",
+)
 @click.option("--scenes", default=200, show_default=True)
 def evaluate(weights: Path, scenes: int) -> None:
     """Point-prompt IoU and classifier accuracy on held-out scenes."""
@@ -70,8 +83,9 @@ def evaluate(weights: Path, scenes: int) -> None:
     sam.load_state_dict(torch.load(weights / "demo_sam.pt", weights_only=True)["state_dict"])
     cam.load_state_dict(torch.load(weights / "demo_cam.pt", weights_only=True)["state_dict"])
     found = point_iou(sam, held_out)
-    click.echo(f"best of three masks, one point a region: IoU {found.regions:.3f} over {found.count} regions")
-    click.echo(f"  class-bearing objects {found.objects:.3f}; predicted IoU off by {found.predicted_error:.3f}")
+    click.echo(f"one point a region, best of three masks: mean IoU of {found.count} regions")
+    click.echo(f"  all {found.regions:.3f}, class-bearing objects {found.objects:.3f}")
+    click.echo(f"  predicted IoU off by {found.predicted_error:.3f}")
     click.echo(f"classifier: {classifier_accuracy(cam, held_out):.3f} of presences right")
 
 

@@ -8,11 +8,15 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from segment_anything.modeling import Sam
 
-from samrefine_export.demo.model import PIXEL_MEAN, PIXEL_STD, DemoClassifier, Sam
+from samrefine_export.demo.model import PIXEL_MEAN, PIXEL_STD, DemoClassifier
 from samrefine_export.demo.pool import HELD_OUT
 from samrefine_export.demo.scenes import Scene, make_scene
 from samrefine_export.demo.train_sam import decode
+
+_MEAN = np.array(PIXEL_MEAN, np.float32)
+_STD = np.array(PIXEL_STD, np.float32)
 
 LEAST_AREA = 0.002
 """A visible region below this share of the photograph is not measured: under 12 by 12 pixels."""
@@ -38,14 +42,14 @@ def held_out_scenes(count: int, size: int | tuple[int, int] = 256) -> list[Scene
 
 
 def embed(sam: Sam, image: NDArray[np.uint8]) -> torch.Tensor:
-    """Embedding (1, C, h, w) of a photograph (H, W, 3) uint8, its long side resized to the model's."""
+    """Embedding (1, C, h, w) of a photograph (H, W, 3) uint8, resized and padded to the model's."""
     side = sam.image_encoder.img_size
     scale = side / max(image.shape[:2])
     high, wide = (int(n * scale + 0.5) for n in image.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.resize(image, (wide, high), interpolation=method).astype(np.float32)
     padded = np.zeros((side, side, 3), np.float32)
-    padded[:high, :wide] = (small - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    padded[:high, :wide] = (small - _MEAN) / _STD
     with torch.no_grad():
         return sam.image_encoder(torch.from_numpy(padded.transpose(2, 0, 1))[None])
 
@@ -53,7 +57,7 @@ def embed(sam: Sam, image: NDArray[np.uint8]) -> torch.Tensor:
 def prompt_points(
     sam: Sam, embedding: torch.Tensor, points: NDArray[np.float32]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Three logit maps (N, 3, 4h, 4w) and predicted IoUs (N, 3) for points (N, 2), x and y in input pixels."""
+    """Logits (N, 3, 4h, 4w) and predicted IoUs (N, 3) for points (N, 2), x, y in input pixels."""
     coords = torch.from_numpy(points)[:, None]
     with torch.no_grad():
         logits, quality = decode(sam, embedding, (coords, torch.ones(coords.shape[:2])))
@@ -116,5 +120,5 @@ def classifier_accuracy(model: DemoClassifier, scenes: list[Scene]) -> float:
 
 def classifier_input(image: NDArray[np.uint8]) -> torch.Tensor:
     """Photograph (H, W, 3) uint8 as the classifier's input (1, 3, H, W)."""
-    values = (image.astype(np.float32) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    values = (image.astype(np.float32) - _MEAN) / _STD
     return torch.from_numpy(values.transpose(2, 0, 1).copy())[None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,7 +32,9 @@ def _conv(
 class MBConv(nn.Module):
     """Inverted bottleneck: (B, into, H, W) to (B, out, H/stride, W/stride)."""
 
-    def __init__(self, into: int, out: int, stride: int = 1, expand: int = 3, dilation: int = 1) -> None:
+    def __init__(
+        self, into: int, out: int, stride: int = 1, expand: int = 3, dilation: int = 1
+    ) -> None:
         super().__init__()
         wide = into * expand
         self.widen = _conv(into, wide, 1)
@@ -42,6 +43,7 @@ class MBConv(nn.Module):
         self.residual = into == out and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, out, H/stride, W/stride)."""
         y = self.narrow(F.relu(self.depthwise(F.relu(self.widen(x)))))
         return x + y if self.residual else y
 
@@ -55,6 +57,7 @@ class FusedConv(nn.Module):
         self.narrow = _conv(dim * expand, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features of the input's shape."""
         return x + self.narrow(F.relu(self.widen(x)))
 
 
@@ -69,7 +72,9 @@ class AttentionBlock(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.local = _conv(dim, dim, 3, groups=dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim)
+        )
 
     def attend(self, x: Tensor) -> Tensor:
         """Self-attention over tokens (B, N, C)."""
@@ -78,6 +83,7 @@ class AttentionBlock(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features of the input's shape."""
         b, c, h, w = x.shape
         x = x + self.local(x)
         tokens = x.flatten(2).transpose(1, 2)
@@ -93,7 +99,9 @@ class TinyEncoder(nn.Module):
     Nothing in it depends on the image size, so it trains small and finishes large.
     """
 
-    def __init__(self, img_size: int = IMAGE_SIZE, widths: tuple[int, int, int, int] = (24, 40, 96, 128)) -> None:
+    def __init__(
+        self, img_size: int = IMAGE_SIZE, widths: tuple[int, int, int, int] = (24, 40, 96, 128)
+    ) -> None:
         super().__init__()
         self.img_size = img_size
         w2, w4, w8, w16 = widths
@@ -113,6 +121,7 @@ class TinyEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Embedding (B, DIM, S/8, S/8)."""
         fine = self.stage8(self.stage4(self.stem(x)))
         coarse = self.up(self.stage16(self.down(fine)))
         return self.neck(fine + F.interpolate(coarse, scale_factor=2.0, mode="nearest"))

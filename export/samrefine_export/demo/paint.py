@@ -18,7 +18,7 @@ _HUES = (0.02, 0.07, 0.1, 0.13, 0.22, 0.3, 0.36, 0.55, 0.6, 0.63, 0.9)
 
 @lru_cache(maxsize=1)
 def _noise_bank() -> Field:
-    """Twelve tileless noise fields (12, 384, 384), zero mean, about -1 to 1, power falling as 1/f^a."""
+    """Noise fields (12, 384, 384) of zero mean, about -1 to 1, from nearly white to clouds."""
     rng = np.random.default_rng(20)
     fy, fx = np.meshgrid(np.fft.fftfreq(_BANK_SIDE), np.fft.rfftfreq(_BANK_SIDE), indexing="ij")
     frequency = np.maximum(np.hypot(fy, fx), 1 / _BANK_SIDE)
@@ -75,7 +75,9 @@ def colour(rng: Rng, vivid: float = 0.3) -> Field:
     else:
         hue = (rng.choice(_HUES) + rng.normal(0, 0.02)) % 1 * 360
         hsv = (hue, rng.beta(1.6, 3.5), rng.uniform(0.08, 0.95))
-    return np.asarray(cv2.cvtColor(np.array([[hsv]], np.float32), cv2.COLOR_HSV2RGB)[0, 0], np.float32)
+    return np.asarray(
+        cv2.cvtColor(np.array([[hsv]], np.float32), cv2.COLOR_HSV2RGB)[0, 0], np.float32
+    )
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,15 @@ def look(rng: Rng, base: Field, light: tuple[float, float]) -> Look:
     if rng.random() < 0.2:
         other = colour(rng)
     else:
-        other = np.clip(base * rng.uniform(0.45, 1.5) + rng.normal(0, 0.04, 3), 0, 1).astype(np.float32)
+        other = np.clip(base * rng.uniform(0.45, 1.5) + rng.normal(0, 0.04, 3), 0, 1).astype(
+            np.float32
+        )
     slope = rng.uniform(0, 0.45)
     gloss = rng.uniform(0.2, 0.7) if rng.random() < 0.2 else 0.0
     bevel = rng.uniform(0.1, 0.7) if rng.random() < 0.6 else 0.0
-    return Look(base, other, rng.uniform(0.1, 0.9), bevel, (-light[0] * slope, -light[1] * slope), gloss)
+    return Look(
+        base, other, rng.uniform(0.1, 0.9), bevel, (-light[0] * slope, -light[1] * slope), gloss
+    )
 
 
 def surface(rng: Rng, skin: Look, alpha: Field, pixel: float) -> Field:

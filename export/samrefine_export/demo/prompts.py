@@ -35,11 +35,15 @@ class Batch:
 
 def draw_batch(rng: Rng, data: Shard, images: int, prompts: int, side: int) -> Batch:
     """Random scenes, crops and prompts: a function of the generator's state only."""
-    samples = [_sample(rng, data, int(rng.integers(len(data.image))), prompts, side) for _ in range(images)]
+    samples = [
+        _sample(rng, data, int(rng.integers(len(data.image))), prompts, side) for _ in range(images)
+    ]
     return Batch(*(np.stack(arrays) for arrays in zip(*samples, strict=True)))
 
 
-def _sample(rng: Rng, data: Shard, index: int, prompts: int, side: int) -> tuple[NDArray[np.generic], ...]:
+def _sample(
+    rng: Rng, data: Shard, index: int, prompts: int, side: int
+) -> tuple[NDArray[np.generic], ...]:
     image, parts = crop(rng, data.image[index], data.parts[index], side)
     part_region = data.part_region[index].astype(np.int64)
     padding = parts < 0

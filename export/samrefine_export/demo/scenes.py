@@ -87,11 +87,15 @@ class _Canvas:
             if layer:
                 line = self.height * (0.3 * layer + rng.uniform(0.0, 0.3))
                 tilt = rng.normal(0, 0.08) * np.linspace(-1, 1, self.width) * self.width
-                waves = paint.noise(rng, (1, self.width), 0.0)[0] * rng.choice([0, 0.1]) * self.height
+                waves = (
+                    paint.noise(rng, (1, self.width), 0.0)[0] * rng.choice([0, 0.1]) * self.height
+                )
                 y = np.arange(self.height, dtype=np.float32)[:, None]
                 alpha = np.clip(y - (line + tilt + waves) + 0.5, 0, 1).astype(np.float32)
             self._begin(0)
-            self._lay(box, alpha, paint.look(rng, paint.colour(rng, 0.12), self.light), 2 * self.unit)
+            self._lay(
+                box, alpha, paint.look(rng, paint.colour(rng, 0.12), self.light), 2 * self.unit
+            )
 
     def clutter(self) -> None:
         """One class-less thing, unless it would hide too much of an object already there."""
@@ -124,7 +128,8 @@ class _Canvas:
 
     def defocus(self) -> None:
         """Blur all painted so far, as behind the plane of focus."""
-        self.image = cv2.GaussianBlur(self.image, (0, 0), self.unit * self.rng.uniform(0.002, 0.009))
+        sigma = self.unit * self.rng.uniform(0.002, 0.009)
+        self.image = np.asarray(cv2.GaussianBlur(self.image, (0, 0), sigma), np.float32)
 
     def photograph(self) -> Scene:
         """The finished scene."""
@@ -134,16 +139,21 @@ class _Canvas:
         image = paint.develop(self.rng, self.image)
         return Scene(image, region_class[regions], regions, region_class, self.parts, part_region)
 
-    def _place(self, parts: list[Part], centre: Points, reach: float, turn: float) -> list[Part]:
+    def _place(
+        self, parts: list[Part], centre: NDArray[np.float64], reach: float, turn: float
+    ) -> list[Part]:
         """The parts in pixels: mirrored, stretched, turned, scaled and moved."""
         rng = self.rng
         cos, sin = np.cos(turn), np.sin(turn)
         mirror = -1.0 if rng.random() < 0.5 else 1.0
-        frame = np.array([[cos, -sin], [sin, cos]]) @ np.diag([mirror, rng.uniform(0.8, 1.25)]) * reach
+        frame = (
+            np.array([[cos, -sin], [sin, cos]]) @ np.diag([mirror, rng.uniform(0.8, 1.25)]) * reach
+        )
         frame = frame @ np.array([[1, rng.normal(0, 0.08)], [0, 1]])
         move = frame.astype(np.float32).T
         return [
-            Part(tuple(c @ move + np.asarray(centre, np.float32) for c in p.contours), p.role) for p in parts
+            Part(tuple(c @ move + np.asarray(centre, np.float32) for c in p.contours), p.role)
+            for p in parts
         ]
 
     def _hides(self, placed: list[Part]) -> float:
@@ -163,9 +173,13 @@ class _Canvas:
         vivid = 0.4 if kind else 0.3
         colours = {role: paint.colour(rng, vivid) for role in ("body", "second", "accent")}
         colours["dark"] = paint.colour(rng, 0.0) * np.float32(0.2)
-        colours["light"] = np.float32(1) - (1 - paint.colour(rng, 0.2)) * np.float32(rng.uniform(0.1, 0.5))
+        colours["light"] = np.float32(1) - (1 - paint.colour(rng, 0.2)) * np.float32(
+            rng.uniform(0.1, 0.5)
+        )
         if rng.random() < 0.3:
-            colours["second"] = np.clip(colours["body"] * rng.uniform(0.6, 1.3), 0, 1).astype(np.float32)
+            colours["second"] = np.clip(colours["body"] * rng.uniform(0.6, 1.3), 0, 1).astype(
+                np.float32
+            )
         looks = {role: paint.look(rng, base, self.light) for role, base in colours.items()}
         self._cast_shadow(placed, reach)
         self._begin(kind, count=0)
@@ -175,7 +189,9 @@ class _Canvas:
                 coverage = np.zeros((box[3] - box[1], box[2] - box[0]), np.uint8)
                 _fill(coverage, part.contours, box[:2])
                 self._begin_part()
-                self._lay(box, coverage.astype(np.float32) / 255, looks[part.role], reach)
+                self._lay(
+                    box, coverage.astype(np.float32) / np.float32(255), looks[part.role], reach
+                )
 
     def _cast_shadow(self, placed: list[Part], reach: float) -> None:
         cover = np.zeros((self.height, self.width), np.uint8)
@@ -194,7 +210,9 @@ class _Canvas:
     def _begin_part(self) -> None:
         self.part_region.append(len(self.region_class) - 1)
 
-    def _lay(self, box: tuple[int, int, int, int], alpha: paint.Field, skin: paint.Look, pixel: float) -> None:
+    def _lay(
+        self, box: tuple[int, int, int, int], alpha: paint.Field, skin: paint.Look, pixel: float
+    ) -> None:
         """Blend a surface into `box` (x0, y0, x1, y1) as the part begun last."""
         x0, y0, x1, y1 = box
         fresh = paint.surface(self.rng, skin, alpha, pixel)
@@ -205,7 +223,9 @@ class _Canvas:
 
 def _fill(cover: NDArray[np.uint8], contours: tuple[Points, ...], origin: tuple[int, int]) -> None:
     """Draw polygons in pixels, antialiased with 255, onto `cover` whose corner is at `origin`."""
-    corners = [np.round((c - np.array(origin) - 0.5) * 2**_SHIFT).astype(np.int32) for c in contours]
+    corners = [
+        np.round((c - np.array(origin) - 0.5) * 2**_SHIFT).astype(np.int32) for c in contours
+    ]
     cv2.fillPoly(cover, corners, 255, cv2.LINE_AA, _SHIFT)
 
 

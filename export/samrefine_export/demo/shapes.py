@@ -1,4 +1,4 @@
-"""Outlines of the things in a procedural scene, in unit coordinates (x right, y down, about -1 to 1)."""
+"""Outlines of the things in a scene, in unit coordinates: x right, y down, about -1 to 1."""
 
 from __future__ import annotations
 
@@ -82,10 +82,19 @@ def _eye(x: float, y: float, size: float) -> list[Part]:
 def _fish(rng: Rng) -> list[Part]:
     tall, fork = rng.uniform(0.35, 0.6), rng.uniform(0.3, 0.55)
     body = smooth(
-        polygon((0.85, 0), (0.4, -tall), (-0.2, -tall * 0.8), (-0.62, 0), (-0.2, tall * 0.8), (0.4, tall))
+        polygon(
+            (0.85, 0),
+            (0.4, -tall),
+            (-0.2, -tall * 0.8),
+            (-0.62, 0),
+            (-0.2, tall * 0.8),
+            (0.4, tall),
+        )
     )
     tail = polygon((-0.5, 0), (-1, -fork), (-0.85, 0.02), (-1, fork))
-    fin = smooth(polygon((0.3, -tall * 0.7), (0.05, -tall - 0.28), (-0.35, -tall - 0.1), (-0.3, -tall * 0.5)))
+    fin = smooth(
+        polygon((0.3, -tall * 0.7), (0.05, -tall - 0.28), (-0.35, -tall - 0.1), (-0.3, -tall * 0.5))
+    )
     stripes = [
         _part("accent", ellipse(x, 0, 0.06, tall * 0.75))
         for x in np.linspace(-0.3, 0.3, int(rng.integers(2, 4)))
@@ -101,7 +110,9 @@ def _butterfly(rng: Rng) -> list[Part]:
     span, low = rng.uniform(0.75, 1.0), rng.uniform(0.55, 0.8)
     parts: list[Part] = []
     for side in (-1, 1):
-        upper = polygon((0, -0.1), (side * 0.45 * span, -0.85), (side * span, -0.7), (side * 0.75 * span, -0.05))
+        upper = polygon(
+            (0, -0.1), (side * 0.45 * span, -0.85), (side * span, -0.7), (side * 0.75 * span, -0.05)
+        )
         lower = polygon((0, 0.0), (side * 0.7 * span, 0.1), (side * low, 0.65), (side * 0.3, 0.6))
         parts += [_part("second", smooth(lower)), _part("body", smooth(upper))]
         parts.append(_part("accent", ellipse(side * 0.6 * span, -0.5, 0.17, 0.15)))
@@ -113,11 +124,22 @@ def _butterfly(rng: Rng) -> list[Part]:
 
 def _mushroom(rng: Rng) -> list[Part]:
     cap, stem = rng.uniform(0.7, 1.0), rng.uniform(0.16, 0.32)
-    hood = smooth(polygon((-cap, 0.1), (-cap * 0.7, -0.55), (0, -0.85), (cap * 0.7, -0.55), (cap, 0.1), (0, 0.2)))
-    trunk = smooth(polygon((-stem, 0), (stem, 0), (stem * 1.35, 0.9), (0, 1.0), (-stem * 1.35, 0.9)))
+    hood = smooth(
+        polygon(
+            (-cap, 0.1), (-cap * 0.7, -0.55), (0, -0.85), (cap * 0.7, -0.55), (cap, 0.1), (0, 0.2)
+        )
+    )
+    trunk = smooth(
+        polygon((-stem, 0), (stem, 0), (stem * 1.35, 0.9), (0, 1.0), (-stem * 1.35, 0.9))
+    )
     spots = [
         _part("light", ellipse(x * cap, y, r, r * 0.8))
-        for x, y, r in ((-0.5, -0.25, 0.13), (0.05, -0.55, 0.15), (0.5, -0.2, 0.14), (0.0, -0.1, 0.1))
+        for x, y, r in (
+            (-0.5, -0.25, 0.13),
+            (0.05, -0.55, 0.15),
+            (0.5, -0.2, 0.14),
+            (0.0, -0.1, 0.1),
+        )
     ]
     ring = _part("second", ellipse(0, 0.28, stem * 1.4, 0.07))
     return [_part("light", trunk), ring, _part("body", hood), *spots]
@@ -129,7 +151,9 @@ def _car(rng: Rng) -> list[Part]:
     cabin = polygon((-0.72, -0.08), (-0.5, roof), (nose - 0.35, roof), (nose, -0.08))
     panes = [
         polygon((-0.6, -0.1), (-0.44, roof + 0.09), (-0.12, roof + 0.09), (-0.12, -0.1)),
-        polygon((-0.03, -0.1), (-0.03, roof + 0.09), (nose - 0.39, roof + 0.09), (nose - 0.1, -0.1)),
+        polygon(
+            (-0.03, -0.1), (-0.03, roof + 0.09), (nose - 0.39, roof + 0.09), (nose - 0.1, -0.1)
+        ),
     ]
     size = rng.uniform(0.19, 0.26)
     wheels = [
@@ -138,18 +162,39 @@ def _car(rng: Rng) -> list[Part]:
         for role, k in (("dark", 1.0), ("light", 0.5))
     ]
     lamp = _part("accent", ellipse(0.93, 0.08, 0.06, 0.08))
-    return [_part("body", cabin), _part("body", hull), *(_part("second", p) for p in panes), *wheels, lamp]
+    return [
+        _part("body", cabin),
+        _part("body", hull),
+        *(_part("second", p) for p in panes),
+        *wheels,
+        lamp,
+    ]
 
 
 def _house(rng: Rng) -> list[Part]:
     half, eave = rng.uniform(0.55, 0.85), rng.uniform(-0.3, -0.05)
     ridge = rng.uniform(-0.25, 0.25)
     wall = polygon((-half, eave), (half, eave), (half, 0.85), (-half, 0.85))
-    roof = polygon((-half - 0.15, eave + 0.03), (ridge - 0.1, -0.9), (ridge + 0.1, -0.9), (half + 0.15, eave + 0.03))
-    chimney = polygon((half * 0.5, -0.85), (half * 0.5 + 0.16, -0.85), (half * 0.5 + 0.16, eave), (half * 0.5, eave))
+    roof = polygon(
+        (-half - 0.15, eave + 0.03),
+        (ridge - 0.1, -0.9),
+        (ridge + 0.1, -0.9),
+        (half + 0.15, eave + 0.03),
+    )
+    chimney = polygon(
+        (half * 0.5, -0.85),
+        (half * 0.5 + 0.16, -0.85),
+        (half * 0.5 + 0.16, eave),
+        (half * 0.5, eave),
+    )
     door = polygon((-0.13, 0.35), (0.13, 0.35), (0.13, 0.85), (-0.13, 0.85))
     panes = [
-        polygon((x - 0.13, eave + 0.2), (x + 0.13, eave + 0.2), (x + 0.13, eave + 0.48), (x - 0.13, eave + 0.48))
+        polygon(
+            (x - 0.13, eave + 0.2),
+            (x + 0.13, eave + 0.2),
+            (x + 0.13, eave + 0.48),
+            (x - 0.13, eave + 0.48),
+        )
         for x in (-half * 0.58, half * 0.58)
     ]
     return [
@@ -166,7 +211,9 @@ def _mug(rng: Rng) -> list[Part]:
     inner = ellipse(half, 0.0, 0.25, 0.32)
     mouth, drink = ellipse(0, -0.75, half, 0.16), ellipse(0, -0.73, half * 0.85, 0.11)
     high = rng.uniform(0.1, 0.2)
-    band = polygon((-half * 0.97, -high), (half * 0.97, -high), (half * 0.97, high), (-half * 0.97, high))
+    band = polygon(
+        (-half * 0.97, -high), (half * 0.97, -high), (half * 0.97, high), (-half * 0.97, high)
+    )
     heart = ellipse(0, 0.05, 0.22, 0.24)
     mark = _part("accent", band) if rng.random() < 0.5 else _part("accent", heart)
     return [
@@ -186,7 +233,9 @@ def _flower(rng: Rng) -> list[Part]:
     for k in range(count):
         a = 2 * np.pi * k / count
         parts.append(
-            _part("body", ellipse(0.4 * np.cos(a), cy + 0.4 * np.sin(a), 0.3, 0.95 / count + 0.05, a))
+            _part(
+                "body", ellipse(0.4 * np.cos(a), cy + 0.4 * np.sin(a), 0.3, 0.95 / count + 0.05, a)
+            )
         )
     seeds = _part("dark", ellipse(0, cy, heart * 0.5, heart * 0.5))
     return [*parts, _part("accent", ellipse(0, cy, heart, heart)), seeds]
@@ -202,7 +251,8 @@ def _bird(rng: Rng) -> list[Part]:
     legs = [limb((x, 0.4), (x + 0.06, 0.9), 0.04, 0.03) for x in (-0.1, 0.15)]
     return [
         *(_part("accent", leg) for leg in legs), _part("second", tail), _part("body", trunk),
-        _part("body", head), _part("accent", beak), _part("second", wing), *_eye(0.55, perch - 0.05, 0.075),
+        _part("body", head), _part("accent", beak), _part("second", wing),
+        *_eye(0.55, perch - 0.05, 0.075),
     ]  # fmt: skip
 
 
@@ -226,7 +276,10 @@ def creature(rng: Rng) -> list[Part]:
     head_at = (long + rng.uniform(0, 0.15), rng.uniform(-0.5, 0.0))
     coat = "body" if rng.random() < 0.7 else "second"
     parts = [
-        _part(coat, limb((x, deep * 0.3), (x + rng.uniform(-0.2, 0.2), rng.uniform(0.7, 0.95)), 0.11, 0.07))
+        _part(
+            coat,
+            limb((x, deep * 0.3), (x + rng.uniform(-0.2, 0.2), rng.uniform(0.7, 0.95)), 0.11, 0.07),
+        )
         for x in np.linspace(-long * 0.75, long * 0.75, int(rng.integers(2, 5)))
     ]
     parts.append(_part(coat, limb((-long * 0.8, 0), (-1, rng.uniform(-0.6, 0.4)), 0.1, 0.04)))
@@ -245,7 +298,10 @@ def compound(rng: Rng) -> list[Part]:
     for _ in range(int(rng.integers(1, 5))):
         away = rng.uniform(-0.6, 0.6, 2)
         piece = leaf(rng) * np.float32(rng.uniform(0.12, 0.4)) + away.astype(np.float32)
-        parts.insert(int(rng.integers(0, 2)), _part(str(rng.choice(["second", "accent", "dark", "light"])), piece))
+        parts.insert(
+            int(rng.integers(0, 2)),
+            _part(str(rng.choice(["second", "accent", "dark", "light"])), piece),
+        )
     return parts
 
 

@@ -57,9 +57,12 @@ class CamTrainer:
     def __init__(self, config: CamConfig, data: Shard) -> None:
         torch.manual_seed(config.seed)
         self.config, self.data = config, data
-        self.model = build_demo_classifier().to(memory_format=torch.channels_last)
+        self.model = build_demo_classifier()
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.rate, weight_decay=0.05)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=config.rate, weight_decay=0.05
+        )
         self.step, self.seconds = 0, 0.0
 
     def advance(self) -> float:
@@ -103,7 +106,13 @@ class CamTrainer:
 
 
 def train_cam(
-    config: CamConfig, data: Shard, checkpoint: Path, *, resume: bool, report: Report, save_every: int = 250
+    config: CamConfig,
+    data: Shard,
+    checkpoint: Path,
+    *,
+    resume: bool,
+    report: Report,
+    save_every: int = 250,
 ) -> CamTrainer:
     """Run to `config.steps`, saving to `checkpoint` on the way; `resume` continues from it."""
     trainer = CamTrainer(config, data)
@@ -113,7 +122,9 @@ def train_cam(
     while trainer.step < config.steps:
         recent.append(trainer.advance())
         if trainer.step % 50 == 0:
-            report(f"cam step {trainer.step} loss {np.mean(recent[-50:]):.4f} {trainer.seconds:.0f} s")
+            report(
+                f"cam step {trainer.step} loss {np.mean(recent[-50:]):.4f} {trainer.seconds:.0f} s"
+            )
         if trainer.step % save_every == 0 or trainer.step == config.steps:
             trainer.save(checkpoint)
     return trainer

@@ -1,9 +1,8 @@
-"""Trains the demo SAM on procedural scenes: seeded, resumable, small images first, then full size."""
+"""Trains the demo SAM on procedural scenes: seeded, resumable, small images first."""
 
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samrefine_export.demo.model import DIM, IMAGE_SIZE, Sam, build_demo_sam
+from samrefine_export.demo.model import DIM, IMAGE_SIZE, build_demo_sam
 from samrefine_export.demo.pool import Shard
 from samrefine_export.demo.prompts import Batch, draw_batch
 
@@ -103,7 +104,7 @@ class Hints(nn.Module):
 
 
 def _reach(region_map: Tensor) -> Tensor:
-    """Distances (B, h*w, 4) left, up, right, down to the ends of each position's region, as shares."""
+    """Distances (B, h*w, 4) left, up, right, down to the ends of a position's region, as shares."""
     side = region_map.shape[1]
     ids = region_map.clamp(min=0)
     index = torch.arange(side).float()
@@ -151,7 +152,7 @@ def decode(
 
 
 def _attend_shared(
-    transformer: nn.Module, image: Tensor, place: Tensor, tokens: Tensor
+    transformer: Any, image: Tensor, place: Tensor, tokens: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The transformer's own result, its first layer projecting each image once for all its prompts.
 
@@ -168,7 +169,9 @@ def _attend_shared(
     queries = first.norm3(queries + first.mlp(queries))
     back = first.cross_attn_image_to_token
     repeats = count // images
-    q = back._separate_heads(back.q_proj(keys + place), back.num_heads).repeat_interleave(repeats, 0)
+    q = back._separate_heads(back.q_proj(keys + place), back.num_heads).repeat_interleave(
+        repeats, 0
+    )
     k = back._separate_heads(back.k_proj(queries + tokens), back.num_heads)
     v = back._separate_heads(back.v_proj(queries), back.num_heads)
     mixed = torch.softmax(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5, dim=-1) @ v
@@ -222,7 +225,9 @@ def train_step(sam: Sam, hints: Hints, batch: Batch, rng: np.random.Generator) -
     loss = loss + mask_loss(logits[:, 1:], quality[:, 1:], targets, weight)
     if rng.random() < 0.25:
         chosen = logits[torch.arange(len(logits)), 1 + quality[:, 1:].argmax(1)][:, None].detach()
-        extra, signs = _corrections(rng, chosen[:, 0].numpy() > 0, batch.whole.reshape(-1, *whole.shape[1:]))
+        extra, signs = _corrections(
+            rng, chosen[:, 0].numpy() > 0, batch.whole.reshape(-1, *whole.shape[1:])
+        )
         more = torch.cat([points, torch.from_numpy(extra)[:, None]], 1)
         signs_all = torch.cat([labels, torch.from_numpy(signs)[:, None]], 1)
         given = chosen if rng.random() < 0.5 else None
@@ -231,12 +236,12 @@ def train_step(sam: Sam, hints: Hints, batch: Batch, rng: np.random.Generator) -
     return loss
 
 
-def _boxes(rng: np.random.Generator, batch: Batch) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _boxes(rng: np.random.Generator, batch: Batch) -> NDArray[np.float32]:
     """Boxes (B*P, 4) around the whole things, each edge moved by up to a tenth of the side."""
     masks = batch.whole.reshape(-1, *batch.whole.shape[2:])
     edges = []
     for axis in (1, 2):
-        line = masks.any(axis)
+        line = np.asarray(masks.any(axis))
         edges += [line.argmax(1) * 2.0, (line.shape[1] - line[:, ::-1].argmax(1)) * 2.0]
     x0, x1, y0, y1 = edges
     boxes = np.stack([x0, y0, x1, y1], 1)
@@ -246,8 +251,8 @@ def _boxes(rng: np.random.Generator, batch: Batch) -> np.ndarray[Any, np.dtype[n
 
 
 def _corrections(
-    rng: np.random.Generator, guess: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float32]]]:
+    rng: np.random.Generator, guess: NDArray[np.bool_], truth: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """One point (N, 2) in the error of each mask and its label (N,): 1 missed, 0 not part of it."""
     points, signs = [], []
     for g, t in zip(guess, truth, strict=True):
@@ -334,11 +339,17 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     torch.save(state, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def train_sam(
-    config: SamConfig, data: Shard, checkpoint: Path, *, resume: bool, report: Report, save_every: int = 250
+    config: SamConfig,
+    data: Shard,
+    checkpoint: Path,
+    *,
+    resume: bool,
+    report: Report,
+    save_every: int = 250,
 ) -> SamTrainer:
     """Run to `config.steps`, saving to `checkpoint` on the way; `resume` continues from it."""
     trainer = SamTrainer(config, data)
@@ -348,7 +359,9 @@ def train_sam(
     while trainer.step < config.steps:
         recent.append(trainer.advance())
         if trainer.step % 50 == 0:
-            report(f"sam step {trainer.step} loss {np.mean(recent[-50:]):.4f} {trainer.seconds:.0f} s")
+            report(
+                f"sam step {trainer.step} loss {np.mean(recent[-50:]):.4f} {trainer.seconds:.0f} s"
+            )
         if trainer.step % save_every == 0 or trainer.step == config.steps:
             trainer.save(checkpoint)
     return trainer

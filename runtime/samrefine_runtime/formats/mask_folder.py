@@ -84,7 +84,7 @@ def read_mask_folder(folder: str | Path, *, size: Size | None = None) -> Masks:
     runs = []
     for path in sorted(path for path in Path(folder).glob("*.png") if path.name[0] != "."):
         mask = _read_mask(path)
-        size = size or mask.shape
+        size = size or (mask.shape[0], mask.shape[1])
         if mask.shape != size:
             raise MaskFileError(f"{path}: mask is {mask.shape} (H, W), expected {size}")
         runs.append(rle.encode(mask))
@@ -93,7 +93,7 @@ def read_mask_folder(folder: str | Path, *, size: Size | None = None) -> Masks:
     return Masks.from_runs(size, runs)
 
 
-def _read_mask(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def _read_mask(path: Path) -> NDArray[np.bool_]:
     try:
         with Image.open(path) as image:
             image.load()
@@ -102,12 +102,11 @@ def _read_mask(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
             pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         raise MaskFileError(f"{path}: not a readable 0/255 mask ({error})") from error
-    mask = pixels == 255
-    if mask.ndim == 3:
-        mask = mask.all(axis=2)
+    white: NDArray[np.bool_] = pixels == 255
+    mask = white.all(axis=2) if white.ndim == 3 else white
     if not mask.any() and pixels.any():
         raise MaskFileError(f"{path}: values up to {pixels.max()} but no 255, expected 0 and 255")
-    return mask.reshape(mask.shape[0], mask.shape[1])
+    return mask
 
 
 def read_masks_for(folder: str | Path, image_id: str, *, size: Size | None = None) -> Masks:

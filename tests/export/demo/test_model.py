@@ -25,7 +25,9 @@ def test_sam_has_the_shapes_of_a_sam() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (97, 51), (33, 120)])
-def test_classifier_takes_any_size_and_its_logits_are_the_mean_of_its_maps(height: int, width: int) -> None:
+def test_classifier_takes_any_size_and_its_logits_are_the_mean_of_its_maps(
+    height: int, width: int
+) -> None:
     model = build_demo_classifier().eval()
     with torch.no_grad():
         cam, logits = model(torch.randn(2, 3, height, width))

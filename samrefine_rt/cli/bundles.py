@@ -1,0 +1,18 @@
+"""Opening the bundle a command was given."""
+
+import click
+from samrefine_runtime.bundle import Bundle
+
+from samrefine_rt.cli.options import bundle_path
+
+
+def open_bundle(name: str) -> Bundle:
+    """The bundle called `name`, with a warning if its weights are random. Raises BundleError."""
+    bundle = Bundle.load(bundle_path(name))
+    if bundle.random_seed is not None:
+        click.echo(
+            f"Warning: {name} holds random weights (seed {bundle.random_seed}); "
+            "its output means nothing",
+            err=True,
+        )
+    return bundle

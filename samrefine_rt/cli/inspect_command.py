@@ -1,0 +1,61 @@
+"""`samrefine inspect`: what a bundle holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from samrefine_runtime.bundle import Bundle, Graph
+
+from samrefine_rt.cli.bundles import open_bundle
+
+
+@click.command()
+@click.argument("bundle", required=False)
+@click.option("--bundle", "named", metavar="BUNDLE", help="The same as an option.")
+@click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
+def inspect(bundle: str | None, named: str | None, as_json: bool) -> None:
+    """Check a bundle's files and show its graphs and settings. "demo" is the embedded one."""
+    name = bundle or named
+    if name is None:
+        raise click.UsageError('which bundle? Give its folder, or "demo".')
+    loaded = open_bundle(name)
+    if as_json:
+        click.echo(json.dumps(loaded.manifest, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{loaded.name} ({loaded.precision}), format {loaded.manifest['format_version']}")
+    for graph in loaded.graphs.values():
+        _print_graph(graph)
+    for section in ("sam", "cam", "defaults"):
+        _print_section(section, loaded.manifest.get(section) or {})
+    click.echo(_sizes(loaded))
+
+
+def _print_graph(graph: Graph) -> None:
+    click.echo(f"\n{graph.name}: {graph.path.name}")
+    for title, values in (("in", graph.inputs), ("out", graph.outputs)):
+        for value in values:
+            shape = ", ".join(map(str, value["shape"]))
+            click.echo(f"  {title:<4}{value['name']:<18}{value['dtype']:<9}({shape})")
+
+
+def _print_section(title: str, section: Mapping[str, Any]) -> None:
+    if not section:
+        return
+    click.echo(f"\n{title}:")
+    for key, value in section.items():
+        click.echo(f"  {key}: {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(str, value[:24])) + (", ..." if len(value) > 24 else "")
+    return str(value)
+
+
+def _sizes(bundle: Bundle) -> str:
+    files = {path for graph in bundle.graphs.values() for path in graph.files}
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    return f"\n{len(files)} files, {megabytes:.1f} MB, every sha256 as the manifest says"

@@ -1,0 +1,135 @@
+"""`samrefine label`: photos to refined labels, the whole way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from samrefine_runtime.cam import CamSettings
+from samrefine_runtime.errors import LabelError, SettingsError
+from samrefine_runtime.formats.image_labels import read_image_labels
+from samrefine_runtime.image import read_image
+from samrefine_runtime.pipeline import Labeler
+from samrefine_runtime.refine import METHODS, RefineSettings
+
+from samrefine_rt.cli.batch import Report, image_files, run_batch
+from samrefine_rt.cli.bundles import open_bundle
+from samrefine_rt.cli.options import (
+    ExistingPath,
+    Folder,
+    bundle_option,
+    generator_options,
+    output_options,
+    resume_option,
+    session_options,
+)
+from samrefine_rt.cli.outputs import FORMATS, LabelWriter
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=ExistingPath, metavar="IMAGE|DIR...")
+@bundle_option()
+@click.option("--out", required=True, type=Folder, help="Output folder.")
+@click.option(
+    "--image-labels",
+    type=ExistingPath,
+    help="Classes of each photo: CSV, JSON, or a folder of VOC XML.  [default: predicted]",
+)
+@click.option(
+    "--format",
+    "formats",
+    default="voc",
+    show_default=True,
+    help=f"One or more of {', '.join(FORMATS)}, separated by commas.",
+)
+@click.option("--overlay", is_flag=True, help="Also draw overlays/<photo>.jpg.")
+@click.option("--report", is_flag=True, help="Also write report.html.")
+@click.option("--method", type=click.Choice(METHODS), default="max_iou_imp2", show_default=True)
+@click.option("--background-score", type=float, help="What a class's CAM must exceed, 0 to 1.")
+@click.option("--presence-threshold", type=float, help="Probability of a predicted class, 0 to 1.")
+@click.option(
+    "--prompts",
+    type=click.Choice(["guided", "grid"]),
+    default="guided",
+    show_default=True,
+    help="Prompt SAM near the pseudo label only, or everywhere.",
+)
+@generator_options
+@session_options
+@resume_option
+@output_options
+def label(
+    images: tuple[Path, ...],
+    bundle: str,
+    out: Path,
+    image_labels: Path | None,
+    formats: str,
+    overlay: bool,
+    report: bool,
+    method: Any,
+    background_score: float | None,
+    presence_threshold: float | None,
+    prompts: str,
+    generator: dict[str, Any],
+    backend: Any,
+    threads: int | None,
+    resume: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Label photos: CAM names, SAM outlines, SEPL joins the two.
+
+    Writes voc/<photo>.png and summary/<photo>.json, and a folder for each further format.
+    """
+    chosen = _formats(formats)
+    photos = image_files(images)
+    loaded = open_bundle(bundle)
+    cam = CamSettings.of(
+        loaded, background_score=background_score, presence_threshold=presence_threshold
+    )
+    labeler = Labeler(
+        loaded,
+        generator=generator,
+        cam=cam,
+        refinement=RefineSettings(method),
+        guided=prompts == "guided",
+        backend=backend,
+        threads=threads,
+    )
+    known = None if image_labels is None else read_image_labels(image_labels, labeler.classes)
+    writer = LabelWriter(out, labeler.classes, chosen, overlay=overlay, report=report)
+
+    def work(image_id: str, tell: Report) -> bool:
+        if resume and writer.has(image_id):
+            return False
+        image = read_image(photos[image_id])
+        present = _present(known, image_id)
+        result = labeler.label(image, present, progress=lambda done, total: tell(done / total))
+        writer.write(photos[image_id], image, result)
+        return True
+
+    outcome = run_batch(list(photos), work, name=lambda i: str(photos[i]), quiet=quiet)
+    writer.finish({image_id: photos[image_id] for image_id in photos if writer.has(image_id)})
+    outcome.finish(quiet=quiet, as_json=as_json)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [part for part in chosen if part not in FORMATS]
+    if unknown or not chosen:
+        raise SettingsError(f"--format is {text!r}, expected some of {', '.join(FORMATS)}")
+    return chosen
+
+
+def _present(
+    known: Mapping[str, NDArray[np.bool_]] | None, image_id: str
+) -> NDArray[np.bool_] | None:
+    if known is None:
+        return None
+    if image_id not in known:
+        raise LabelError(f"{image_id} is not in the image-level labels")
+    return known[image_id]

@@ -1,0 +1,107 @@
+"""`samrefine masks`: photos to all their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+from samrefine_runtime.errors import SettingsError
+from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
+from samrefine_runtime.formats.mask_folder import write_mask_folder
+from samrefine_runtime.formats.records import write_masks
+from samrefine_runtime.generator import MaskGenerator
+from samrefine_runtime.image import read_image
+from samrefine_runtime.masks import Masks
+from samrefine_runtime.overlay import draw_masks, write_picture
+
+from samrefine_rt.cli.batch import Report, image_files, run_batch
+from samrefine_rt.cli.bundles import open_bundle
+from samrefine_rt.cli.options import (
+    ExistingPath,
+    Folder,
+    bundle_option,
+    generator_options,
+    output_options,
+    resume_option,
+    session_options,
+)
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=ExistingPath, metavar="IMAGE|DIR...")
+@bundle_option()
+@click.option("--out", required=True, type=Folder, help="Output folder.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["records", "coco", "png"]),
+    default="records",
+    show_default=True,
+    help="records: SAM's records, one JSON a photo. coco: one instances.json. "
+    "png: a folder of 0/255 PNG masks a photo.",
+)
+@click.option("--overlay", is_flag=True, help="Also draw <photo>.overlay.jpg.")
+@generator_options
+@session_options
+@resume_option
+@output_options
+def masks(
+    images: tuple[Path, ...],
+    bundle: str,
+    out: Path,
+    form: str,
+    overlay: bool,
+    generator: dict[str, Any],
+    backend: Any,
+    threads: int | None,
+    resume: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Find all masks of photos, as SAM's automatic mask generator does.
+
+    Options not given take the bundle's defaults, then SAM's.
+    """
+    if resume and form == "coco":
+        raise SettingsError("--resume works with --format records or png: coco is one file")
+    photos = image_files(images)
+    make = MaskGenerator(open_bundle(bundle), backend=backend, threads=threads, **generator)
+    counts: dict[str, int] = {}
+
+    with ExitStack() as stack:
+        write, exists = _writer(form, out, stack)
+
+        def work(image_id: str, report: Report) -> bool:
+            if resume and exists(image_id):
+                return False
+            image = read_image(photos[image_id])
+            found = make.generate(image, progress=lambda done, total: report(done / total))
+            write(photos[image_id], found)
+            if overlay:
+                write_picture(out / f"{image_id}.overlay.jpg", draw_masks(image, found))
+            counts[image_id] = len(found)
+            return True
+
+        outcome = run_batch(list(photos), work, name=lambda i: str(photos[i]), quiet=quiet)
+    outcome.finish(quiet=quiet, as_json=as_json, masks=counts)
+
+
+def _writer(
+    form: str, out: Path, stack: ExitStack
+) -> tuple[Callable[[Path, Masks], object], Callable[[str], bool]]:
+    """How to write one photo's masks, and whether a photo's are there already."""
+    if form == "coco":
+        coco = stack.enter_context(open_coco(out / FILE_NAME, MASK_CLASSES))
+        return lambda photo, found: coco.add_masks(photo.name, found), lambda image_id: False
+    if form == "png":
+        return (
+            lambda photo, found: write_mask_folder(out / photo.stem, found),
+            lambda image_id: (out / image_id).is_dir(),
+        )
+    return (
+        lambda photo, found: write_masks(out / f"{photo.stem}.json", found),
+        lambda image_id: (out / f"{image_id}.json").is_file(),
+    )

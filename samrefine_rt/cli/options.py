@@ -1,0 +1,114 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from samrefine_runtime.errors import BundleError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEMO_BUNDLE = Path(__file__).parents[1] / "demo_bundle"
+
+Folder = click.Path(file_okay=False, path_type=Path)
+ExistingFolder = click.Path(exists=True, file_okay=False, path_type=Path)
+ExistingFile = click.Path(exists=True, dir_okay=False, path_type=Path)
+ExistingPath = click.Path(exists=True, path_type=Path)
+
+
+def bundle_path(name: str) -> Path:
+    """The folder of a bundle; "demo" is the embedded one."""
+    if name != "demo":
+        return Path(name)
+    if not DEMO_BUNDLE.is_dir():
+        raise BundleError("this build of samrefine holds no embedded demo bundle")
+    return DEMO_BUNDLE
+
+
+def bundle_option(required: bool = True) -> Callable[[Command], Command]:
+    """--bundle."""
+    text = 'Bundle folder made by "export"; "demo" names the embedded one.'
+    return click.option("--bundle", metavar="BUNDLE", required=required, help=text)
+
+
+def session_options(command: Command) -> Command:
+    """--backend and --threads."""
+    command = click.option(
+        "--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]"
+    )(command)
+    return click.option(
+        "--backend",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where the graphs run.",
+    )(command)
+
+
+def output_options(command: Command) -> Command:
+    """--json, -q, -v."""
+
+    @wraps(command)
+    def with_logging(*args: Any, verbose: int, **kwargs: Any) -> Any:
+        level = logging.INFO if verbose else logging.WARNING
+        logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+        return command(*args, **kwargs)
+
+    decorated: Any = with_logging
+    for option in (
+        click.option("-v", "--verbose", count=True, help="Say more."),
+        click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary."),
+        click.option("--json", "as_json", is_flag=True, help="Summary as JSON on stdout."),
+    ):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
+
+
+def resume_option(command: Command) -> Command:
+    """--resume/--overwrite."""
+    return click.option(
+        "--resume/--overwrite",
+        default=False,
+        help="Skip inputs whose output exists, or write them again.  [default: --overwrite]",
+    )(command)
+
+
+_GENERATOR_OPTIONS: tuple[tuple[str, Any, str], ...] = (
+    ("points_per_side", click.IntRange(1), "Point prompts along one side."),
+    ("points_per_batch", click.IntRange(1), "Prompts decoded at once; bounds memory."),
+    ("pred_iou_thresh", click.FLOAT, "Drop masks of lower predicted IoU."),
+    ("stability_score_thresh", click.FLOAT, "Drop masks less stable."),
+    ("stability_score_offset", click.FLOAT, "Logits by which stability moves the threshold."),
+    ("box_nms_thresh", click.FLOAT, "Box IoU of duplicates."),
+    ("crop_n_layers", click.IntRange(0), "Layers of image crops to look at as well."),
+    ("crop_nms_thresh", click.FLOAT, "Box IoU of duplicates between crops."),
+    ("crop_overlap_ratio", click.FLOAT, "Overlap of crops, of the shorter side."),
+    ("crop_n_points_downscale_factor", click.IntRange(1), "Thins the grid a crop layer."),
+    ("min_mask_region_area", click.IntRange(0), "Fill holes, drop islands below, pixels."),
+)
+
+
+def generator_options(command: Command) -> Command:
+    """SAM's everything-mode parameters as options, handed on as one dict `generator`.
+
+    Options not given are left out, so that the bundle's defaults apply.
+    """
+    names = [name for name, _, _ in _GENERATOR_OPTIONS]
+
+    @wraps(command)
+    def collected(*args: Any, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in names}
+        generator = {name: value for name, value in given.items() if value is not None}
+        return command(*args, generator=generator, **kwargs)
+
+    decorated: Any = collected
+    for name, kind, text in reversed(_GENERATOR_OPTIONS):
+        decorated = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=text)(
+            decorated
+        )
+    return decorated  # type: ignore[no-any-return]
