@@ -176,6 +176,9 @@ class PromptTransformer(nn.Module):
             Layer(block, position, shared=shared_image and index == 0)
             for index, block in enumerate(decoder.transformer.layers)
         )
+        self.gaussian: Tensor
+        self.kinds: Tensor
+        self.output_tokens: Tensor
         final = decoder.transformer.final_attn_token_to_image
         self.final = TokenToImage(final, position)
         self.register_buffer("gaussian", prompts.pe_layer.positional_encoding_gaussian_matrix)

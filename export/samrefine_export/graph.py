@@ -59,6 +59,7 @@ def export_graph(
             )
     except Exception as error:  # torch.export raises many types
         raise ExportError(f"torch cannot export {path.name}: {first_line(error)}") from error
+    assert program is not None  # only without dynamo
     program.save(str(path), external_data=size > _EMBEDDED_LIMIT)
     _strip_traces(path)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.termui import progressbar
 from samrefine_runtime.errors import InputError, SettingsError
 from samrefine_runtime.image import IMAGE_SUFFIXES
 
@@ -81,7 +82,7 @@ def run_batch(
     """
     outcome = Outcome()
     stderr = click.get_text_stream("stderr")
-    bar: Any = click.progressbar(length=len(items) * _STEPS, hidden=quiet, file=stderr)
+    bar: Any = progressbar(length=len(items) * _STEPS, hidden=quiet, file=stderr)
     with bar:
         for index, item in enumerate(items):
 

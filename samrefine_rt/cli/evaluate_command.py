@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import numpy as np
+from click.termui import progressbar
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.evaluate import Evaluation
 from samrefine_runtime.evaluate import evaluate as compare
@@ -37,7 +38,7 @@ def evaluate(
     """
     to_stdout = json_file is not None and str(json_file) == "-"
     stderr = click.get_text_stream("stderr")
-    bar: Any = click.progressbar(length=1, hidden=quiet or to_stdout, file=stderr)
+    bar: Any = progressbar(length=1, hidden=quiet or to_stdout, file=stderr)
 
     def progress(done: int, total: int) -> None:
         bar.length = total

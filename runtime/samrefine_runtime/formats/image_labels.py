@@ -7,6 +7,7 @@ import difflib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from reprlib import repr as short
 from typing import NoReturn
 from xml.etree import ElementTree
 
@@ -81,9 +82,9 @@ def _gather(entries: Iterable[_Entry], classes: tuple[str, ...]) -> ImageLabels:
 def _unknown(name: str, classes: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, classes, n=3)
     if close:
-        return f"unknown class {name!r}, did you mean {' or '.join(close)}?"
+        return f"unknown class {short(name)}, did you mean {' or '.join(close)}?"
     known = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
-    return f"unknown class {name!r}, known are {known}"
+    return f"unknown class {short(name)}, known are {known}"
 
 
 def _image_id(name: str) -> str:
@@ -124,7 +125,7 @@ def _marked(names: Sequence[str], cells: Sequence[str], where: str) -> list[str]
     marks = [cell.strip() for cell in cells]
     for name, mark in zip(names, marks, strict=True):
         if mark not in ("0", "1", ""):
-            raise LabelError(f"{where}: {name} is {mark!r}, expected 0 or 1")
+            raise LabelError(f"{where}: {name} is {short(mark)}, expected 0 or 1")
     return [name for name, mark in zip(names, marks, strict=True) if mark == "1"]
 
 
@@ -134,7 +135,9 @@ def _json_entries(path: Path) -> Iterator[_Entry]:
         raise LabelError(f"{path}: holds {type(content).__name__}, expected an object of images")
     for image, names in content.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise LabelError(f"{path}: {image}: labels are {names!r}, expected a list of names")
+            raise LabelError(
+                f"{path}: {image}: labels are {short(names)}, expected names"
+            )
         yield str(path), _image_id(image), names
 
 

@@ -102,8 +102,7 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
             pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         raise MaskFileError(f"{path}: not a readable 0/255 mask ({error})") from error
-    white: NDArray[np.bool_] = pixels == 255
-    mask = white.all(axis=2) if white.ndim == 3 else white
+    mask: NDArray[np.bool_] = (pixels == 255).reshape(*pixels.shape[:2], -1).all(axis=2)
     if not mask.any() and pixels.any():
         raise MaskFileError(f"{path}: values up to {pixels.max()} but no 255, expected 0 and 255")
     return mask

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -89,7 +90,7 @@ def runs_from_segmentation(segmentation: Any, size: Size) -> rle.Counts:
         raise MaskFileError("segmentation is not run lengths ({'size': ..., 'counts': ...})")
     own_size, counts = segmentation.get("size"), segmentation.get("counts")
     if check_size(own_size) != size:
-        raise MaskFileError(f"size is {own_size}, expected {list(size)}")
+        raise MaskFileError(f"size is {short(own_size)}, expected {list(size)}")
     if isinstance(counts, str):
         runs = _guarded(rle.from_coco_string, counts, size)
     elif isinstance(counts, list) and all(type(count) is int for count in counts):
@@ -104,7 +105,7 @@ def check_size(size: Any) -> Size:
     area fits 31 bits."""
     is_pair = isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)
     if not is_pair or min(size) < 1 or size[0] * size[1] >= 1 << 31:
-        raise MaskFileError(f"size is {size}, expected [height, width]")
+        raise MaskFileError(f"size is {short(size)}, expected [height, width]")
     return size[0], size[1]
 
 
@@ -127,7 +128,7 @@ def _unwrap(content: Any) -> tuple[Size | None, list[Any]]:
     if content.get("format") == FORMAT:
         if content.get("version") != VERSION:
             version = content.get("version")
-            raise MaskFileError(f"version {version!r} of {FORMAT}, this reads {VERSION}")
+            raise MaskFileError(f"version {short(version)} of {FORMAT}, this reads {VERSION}")
         size, records = check_size(content.get("size")), content.get("masks")
     elif isinstance(content.get("image"), dict) and "annotations" in content:
         image = content["image"]
@@ -197,7 +198,7 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 def _score(record: dict[str, Any], key: str) -> float:
     value = record.get(key, 1.0)
     if not _is_number(value):
-        raise MaskFileError(f"{key} is {value!r}, expected a number")
+        raise MaskFileError(f"{key} is {short(value)}, expected a number")
     return float(value)
 
 
@@ -207,7 +208,7 @@ def _point(record: dict[str, Any]) -> tuple[float, float]:
         return math.nan, math.nan
     first = points[0] if isinstance(points, list) else None
     if not isinstance(first, list) or len(first) != 2 or not all(map(_is_number, first)):
-        raise MaskFileError(f"point_coords is {points!r}, expected [[x, y]]")
+        raise MaskFileError(f"point_coords is {short(points)}, expected [[x, y]]")
     return float(first[0]), float(first[1])
 
 
@@ -217,7 +218,7 @@ def _box(record: dict[str, Any], key: str, size: Size) -> tuple[int, ...] | None
     if box is None:
         return None
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        raise MaskFileError(f"{key} is {box!r}, expected [x, y, width, height]")
+        raise MaskFileError(f"{key} is {short(box)}, expected [x, y, width, height]")
     left, top, width, height = (round(value) for value in box)
     right, bottom = left + width, top + height
     if not (0 <= left <= right <= size[1] and 0 <= top <= bottom <= size[0]):

@@ -81,8 +81,8 @@ def test_every_object_is_one_thing_of_several_pieces(name: str) -> None:
             )
         _, _, stats, _ = cv2.connectedComponentsWithStats(cover)
         assert len(parts) >= 4
-        # A flower's leaf may stand a little off its stem.
-        assert stats[1:, cv2.CC_STAT_AREA].max() >= 0.88 * cover.sum()
+        # A bird's head or a flower's leaf may stand a little off the rest.
+        assert stats[1:, cv2.CC_STAT_AREA].max() >= 0.75 * cover.sum()
 
 
 def test_training_and_measuring_never_share_a_scene() -> None:

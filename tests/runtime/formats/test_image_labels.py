@@ -104,7 +104,7 @@ HOSTILE = {
     "broken.json": ('{"a": ["cat"', "not JSON"),
     "deep.json": ("[" * 200_000, "not JSON"),
     "list.json": ('["cat"]', "holds list, expected an object"),
-    "text.json": ('{"a": "cat"}', "a: labels are 'cat', expected a list of names"),
+    "text.json": ('{"a": "cat"}', "a: labels are 'cat', expected names"),
     "number.json": ('{"a": [1]}', r"a: labels are \[1\]"),
     "unknown.json": ('{"a": ["Cat"]}', "a: unknown class 'Cat', did you mean cat?"),
     "labels.npy": (b"\x93NUMPY", "may hold a pickle, which is never read; convert it"),

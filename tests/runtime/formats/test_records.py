@@ -168,6 +168,7 @@ HOSTILE = {
     "score of text": (record(predicted_iou="high"), "predicted_iou is 'high'"),
     "score null": (record(stability_score=None), "stability_score is None"),
     "point of three": (record(point_coords=[[1, 2, 3]]), "point_coords is"),
+    "points without end": (record(point_coords=[[1, 2, 3] * 9999]), "point_coords is"),
     "point not nested": (record(point_coords=[1, 2]), "point_coords is"),
 }
 
@@ -179,6 +180,7 @@ def test_hostile_files(tmp_path, name):
         read_masks(write(tmp_path / "bad.json", content))
     assert str(caught.value).startswith(f"{tmp_path / 'bad.json'}: ")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 150
 
 
 def test_missing_file_folder_and_wrong_encoding(tmp_path):
