@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from click.termui import progressbar
 from samrefine_runtime.errors import InputError, SettingsError
 from samrefine_runtime.image import IMAGE_SUFFIXES
 
@@ -81,8 +81,8 @@ def run_batch(
     kept for the summary and shown at once.
     """
     outcome = Outcome()
-    stderr = click.get_text_stream("stderr")
-    bar: Any = progressbar(length=len(items) * _STEPS, hidden=quiet, file=stderr)
+    stderr = sys.stderr
+    bar: Any = click.progressbar(length=len(items) * _STEPS, hidden=quiet, file=stderr)
     with bar:
         for index, item in enumerate(items):
 

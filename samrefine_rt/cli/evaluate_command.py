@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from click.termui import progressbar
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.evaluate import Evaluation
 from samrefine_runtime.evaluate import evaluate as compare
@@ -37,8 +37,8 @@ def evaluate(
     neither are left out of the mean.
     """
     to_stdout = json_file is not None and str(json_file) == "-"
-    stderr = click.get_text_stream("stderr")
-    bar: Any = progressbar(length=1, hidden=quiet or to_stdout, file=stderr)
+    stderr = sys.stderr
+    bar: Any = click.progressbar(length=1, hidden=quiet or to_stdout, file=stderr)
 
     def progress(done: int, total: int) -> None:
         bar.length = total
