@@ -49,5 +49,16 @@ def build_small_sam(size: int = 256, dim: int = 32) -> Sam:
 
 
 def small_sam(seed: int = 0) -> Sam:
-    """`build_small_sam` with perturbed random weights, in evaluation mode."""
-    return random_sam(build_small_sam, seed)
+    """`build_small_sam` with perturbed random weights, in evaluation mode.
+
+    The last layers are scaled so that logits spread over several units and predicted IoU over
+    [0, 1], as a trained SAM's do.
+    """
+    sam = random_sam(build_small_sam, seed)
+    for mlp in sam.mask_decoder.output_hypernetworks_mlps:
+        mlp.layers[-1].weight.data *= 60
+        mlp.layers[-1].bias.data *= 60
+    head = sam.mask_decoder.iou_prediction_head.layers[-1]
+    head.weight.data *= 2
+    head.bias.data += 0.6
+    return sam

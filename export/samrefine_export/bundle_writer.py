@@ -11,11 +11,11 @@ from typing import Any
 
 import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+import samrefine_export
 from samrefine_runtime.atomic import atomic_folder
 from samrefine_runtime.bundle import FORMAT_VERSION, MANIFEST, Bundle, sha256_of
 from samrefine_runtime.errors import BundleError
-
-import samrefine_export
 
 
 class BundleWriter:

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from samrefine_runtime.bundle import sha256_of
-from samrefine_runtime.errors import SettingsError
 from torch import Tensor, nn
 
 from samrefine_export.bundle_writer import BundleWriter
@@ -20,6 +18,8 @@ from samrefine_export.cam_archs import SUPPORTED, build_network
 from samrefine_export.cam_networks import CamNetwork
 from samrefine_export.checkpoints import read_checkpoint
 from samrefine_export.errors import ExportError
+from samrefine_runtime.bundle import sha256_of
+from samrefine_runtime.errors import SettingsError
 
 __all__ = ["SUPPORTED", "CamNetwork", "export_cam", "export_cam_network", "read_classes"]
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from samrefine_runtime.errors import SettingsError
 from torch import Tensor, nn
 
 from samrefine_export._torchvision import make_importable
@@ -23,6 +22,7 @@ from samrefine_export.cam_networks import (
 from samrefine_export.cam_timm import timm_network
 from samrefine_export.checkpoints import load_strict
 from samrefine_export.errors import ExportError
+from samrefine_runtime.errors import SettingsError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 SUPPORTED = f"irn_resnet50, {', '.join(RESNETS)}, timm:NAME or MODULE:FACTORY"

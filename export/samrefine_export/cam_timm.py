@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from samrefine_runtime.errors import SettingsError
 from torch import Tensor, nn
 
 from samrefine_export._torchvision import make_importable
@@ -20,6 +19,7 @@ from samrefine_export.cam_networks import (
 )
 from samrefine_export.checkpoints import load_strict
 from samrefine_export.errors import ExportError, first_line
+from samrefine_runtime.errors import SettingsError
 
 
 class _TimmFeatures(nn.Module):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from samrefine_runtime.bundle import sha256_of
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from samrefine_export.decoder import EverythingDecoder, PromptDecoder
 from samrefine_export.errors import ExportError
 from samrefine_export.graph import export_graph
 from samrefine_export.tiny_vit import build_mobile_sam, fuse_batch_norms
+from samrefine_runtime.bundle import sha256_of
 
 MODELS: Mapping[str, Callable[[], Sam]] = {
     "vit_b": sam_model_registry["vit_b"],

@@ -6,9 +6,9 @@ import importlib
 from typing import Any
 
 import click
-from samrefine_runtime.errors import SamrefineError
 
 from samrefine_rt import __version__
+from samrefine_runtime.errors import SamrefineError
 
 _COMMANDS = {
     "export": "Export networks to a bundle (needs torch).",

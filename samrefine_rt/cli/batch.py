@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
 from samrefine_runtime.errors import InputError, SettingsError
 from samrefine_runtime.image import IMAGE_SUFFIXES
 

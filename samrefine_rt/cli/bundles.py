@@ -1,9 +1,9 @@
 """Opening the bundle a command was given."""
 
 import click
-from samrefine_runtime.bundle import Bundle
 
 from samrefine_rt.cli.options import bundle_path
+from samrefine_runtime.bundle import Bundle
 
 
 def open_bundle(name: str) -> Bundle:

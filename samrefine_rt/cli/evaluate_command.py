@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 import numpy as np
+
+from samrefine_rt.cli.options import ExistingFolder
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.evaluate import Evaluation
 from samrefine_runtime.evaluate import evaluate as compare
 from samrefine_runtime.formats.voc import VOC_CLASSES
-
-from samrefine_rt.cli.options import ExistingFolder
 
 
 @click.command()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from samrefine_runtime.errors import BackendError
 
 from samrefine_rt.cli.options import Folder
+from samrefine_runtime.errors import BackendError
 
 Checkpoint = click.Path(dir_okay=False, path_type=Path)
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
-from samrefine_runtime.bundle import Bundle, Graph
 
 from samrefine_rt.cli.bundles import open_bundle
+from samrefine_runtime.bundle import Bundle, Graph
 
 
 @click.command()

@@ -9,12 +9,6 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from samrefine_runtime.cam import CamSettings
-from samrefine_runtime.errors import LabelError, SettingsError
-from samrefine_runtime.formats.image_labels import read_image_labels
-from samrefine_runtime.image import read_image
-from samrefine_runtime.pipeline import Labeler
-from samrefine_runtime.refine import METHODS, RefineSettings
 
 from samrefine_rt.cli.batch import Report, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
@@ -28,6 +22,12 @@ from samrefine_rt.cli.options import (
     session_options,
 )
 from samrefine_rt.cli.outputs import FORMATS, LabelWriter
+from samrefine_runtime.cam import CamSettings
+from samrefine_runtime.errors import LabelError, SettingsError
+from samrefine_runtime.formats.image_labels import read_image_labels
+from samrefine_runtime.image import read_image
+from samrefine_runtime.pipeline import Labeler
+from samrefine_runtime.refine import METHODS, RefineSettings
 
 
 @click.command()

@@ -8,14 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from samrefine_runtime.errors import SettingsError
-from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
-from samrefine_runtime.formats.mask_folder import write_mask_folder
-from samrefine_runtime.formats.records import write_masks
-from samrefine_runtime.generator import MaskGenerator
-from samrefine_runtime.image import read_image
-from samrefine_runtime.masks import Masks
-from samrefine_runtime.overlay import draw_masks, write_picture
 
 from samrefine_rt.cli.batch import Report, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
@@ -28,6 +20,14 @@ from samrefine_rt.cli.options import (
     resume_option,
     session_options,
 )
+from samrefine_runtime.errors import SettingsError
+from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
+from samrefine_runtime.formats.mask_folder import write_mask_folder
+from samrefine_runtime.formats.records import write_masks
+from samrefine_runtime.generator import MaskGenerator
+from samrefine_runtime.image import read_image
+from samrefine_runtime.masks import Masks
+from samrefine_runtime.overlay import draw_masks, write_picture
 
 
 @click.command()

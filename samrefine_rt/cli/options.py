@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
 from samrefine_runtime.errors import BundleError
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -7,14 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from samrefine_runtime.errors import LabelError, SettingsError
-from samrefine_runtime.formats.mask_folder import read_masks_for
-from samrefine_runtime.formats.voc import read_label, write_label
-from samrefine_runtime.generator import MaskGenerator
-from samrefine_runtime.image import read_image
-from samrefine_runtime.masks import Masks
-from samrefine_runtime.refine import METHODS, Label, RefineSettings
-from samrefine_runtime.refine import refine as refine_label
 
 from samrefine_rt.cli.batch import Report, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
@@ -28,6 +20,14 @@ from samrefine_rt.cli.options import (
     resume_option,
     session_options,
 )
+from samrefine_runtime.errors import LabelError, SettingsError
+from samrefine_runtime.formats.mask_folder import read_masks_for
+from samrefine_runtime.formats.voc import read_label, write_label
+from samrefine_runtime.generator import MaskGenerator
+from samrefine_runtime.image import read_image
+from samrefine_runtime.masks import Masks
+from samrefine_runtime.refine import METHODS, Label, RefineSettings
+from samrefine_runtime.refine import refine as refine_label
 
 MaskSource = Callable[[str, Label, Report], Masks]
 """masks of the photo of an id, given its pseudo label"""

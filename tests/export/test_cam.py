@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 pytest.importorskip("onnx")
 
+from torch import Tensor, nn  # noqa: E402
+
 from samrefine_export.cam import (  # noqa: E402
     CamNetwork,
     export_cam,
@@ -26,7 +28,6 @@ from samrefine_export.errors import ExportError  # noqa: E402
 from samrefine_runtime.bundle import Bundle, sha256_of  # noqa: E402
 from samrefine_runtime.cam import CamClassifier  # noqa: E402
 from samrefine_runtime.errors import SettingsError  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
 
 CLASSES = ["cat", "dog", "tram"]
 

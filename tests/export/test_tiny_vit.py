@@ -15,6 +15,7 @@ if not (find_spec("segment_anything") and find_spec("torchvision")):
 
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+
 from samrefine_export._torchvision import make_importable  # noqa: E402
 from samrefine_export.tiny_vit import (  # noqa: E402
     Attention,

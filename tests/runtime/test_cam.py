@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from samrefine_runtime.bundle import Bundle, sha256_of
 from samrefine_runtime.cam import (
     CamClassifier,

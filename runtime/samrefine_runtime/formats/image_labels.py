@@ -135,9 +135,7 @@ def _json_entries(path: Path) -> Iterator[_Entry]:
         raise LabelError(f"{path}: holds {type(content).__name__}, expected an object of images")
     for image, names in content.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise LabelError(
-                f"{path}: {image}: labels are {short(names)}, expected names"
-            )
+            raise LabelError(f"{path}: {image}: labels are {short(names)}, expected names")
         yield str(path), _image_id(image), names
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from samrefine_export.demo import shapes
 from samrefine_export.demo.scenes import CLASSES, Scene, make_scene
 
