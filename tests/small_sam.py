@@ -51,14 +51,22 @@ def build_small_sam(size: int = 256, dim: int = 32) -> Sam:
 def small_sam(seed: int = 0) -> Sam:
     """`build_small_sam` with perturbed random weights, in evaluation mode.
 
-    The last layers are scaled so that logits spread over several units and predicted IoU over
-    [0, 1], as a trained SAM's do.
+    Purely random attention hardly looks at the prompt. Tying its keys to its queries makes a
+    token attend to positions that resemble its own, so that masks differ from point to point;
+    scaled heads spread logits over several units and predicted IoU over [0, 1].
     """
     sam = random_sam(build_small_sam, seed)
+    transformer = sam.mask_decoder.transformer
+    cross = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        cross += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    for attention in cross:
+        attention.q_proj.weight.data *= 4
+        attention.k_proj.weight.data.copy_(attention.q_proj.weight.data)
+        attention.v_proj.weight.data *= 3
+        attention.out_proj.weight.data *= 3
     for mlp in sam.mask_decoder.output_hypernetworks_mlps:
         mlp.layers[-1].weight.data *= 60
-        mlp.layers[-1].bias.data *= 60
-    head = sam.mask_decoder.iou_prediction_head.layers[-1]
-    head.weight.data *= 2
-    head.bias.data += 0.6
+    sam.mask_decoder.iou_prediction_head.layers[-1].weight.data *= 2
+    sam.mask_decoder.iou_prediction_head.layers[-1].bias.data += 0.6
     return sam

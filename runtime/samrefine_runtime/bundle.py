@@ -94,7 +94,7 @@ class Bundle:
         manifest = _read_manifest(folder)
         try:
             bundle = _from_manifest(folder, manifest)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             what = f"{type(error).__name__}: {error}"
             raise BundleError(f"{folder / MANIFEST} is not a valid manifest ({what})") from error
         for graph in bundle.graphs.values():
@@ -147,7 +147,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise BundleError(f"{path} is not readable JSON ({error})") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"{path} holds a {type(manifest).__name__}, expected an object")
@@ -179,9 +179,13 @@ def _graph(folder: Path, name: str, entry: dict[str, Any]) -> Graph:
         name=name,
         path=_inside(folder, entry["files"][0]["file"]),
         files=files,
-        inputs=tuple(entry["inputs"]),
-        outputs=tuple(entry["outputs"]),
+        inputs=tuple(_tensor(value) for value in entry["inputs"]),
+        outputs=tuple(_tensor(value) for value in entry["outputs"]),
     )
+
+
+def _tensor(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"name": entry["name"], "dtype": entry["dtype"], "shape": list(entry["shape"])}
 
 
 def _inside(folder: Path, file: str) -> Path:

@@ -25,7 +25,7 @@ class Crop(NamedTuple):
 
 def point_grid(points_per_side: int) -> Points:
     """Evenly spaced points (n * n, 2) XY in [0, 1], row by row (`build_point_grid`)."""
-    offset = 1 / (2 * points_per_side)
+    offset = 1 / (2 * max(points_per_side, 1))
     side = np.linspace(offset, 1 - offset, points_per_side)
     return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
 
@@ -37,7 +37,10 @@ def point_grids(points_per_side: int, layers: int, downscale_factor: int) -> lis
 
 
 def crops(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[Crop]:
-    """The whole photo of (H, W) `size` and the crops of each layer (`generate_crop_boxes`)."""
+    """The whole photo of (H, W) `size` and the crops of each layer (`generate_crop_boxes`).
+
+    Photos of a few pixels have fewer crops than a layer asks for: empty ones are left out.
+    """
     height, width = size
     found = [Crop((0, 0, width, height), 0)]
     for layer in range(1, layers + 1):
@@ -48,6 +51,7 @@ def crops(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[Crop
         found += [
             Crop((x, y, min(x + crop_width, width), min(y + crop_height, height)), layer)
             for x, y in product(lefts, tops)
+            if x < width and y < height
         ]
     return found
 

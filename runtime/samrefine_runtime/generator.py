@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import cv2
@@ -14,7 +16,7 @@ from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.crops import Crop, Points, crops, point_grids, touches_crop_edge
 from samrefine_runtime.encoder import ImageEmbedding, ImageEncoder
 from samrefine_runtime.errors import SettingsError
-from samrefine_runtime.image import RgbImage
+from samrefine_runtime.image import RgbImage, check_image
 from samrefine_runtime.masks import OUTPUT_MODES, Masks, OutputMode
 from samrefine_runtime.nms import box_nms
 from samrefine_runtime.resample import MaskResampler
@@ -59,10 +61,12 @@ class GeneratorSettings:
     def __post_init__(self) -> None:
         if (self.points_per_side is None) == (self.point_grids is None):
             raise SettingsError("exactly one of points_per_side and point_grids is needed")
-        for name, least in _LEAST.items():
+        for name, (kind, least, most) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise SettingsError(f"{name} is {value}, expected at least {least}")
+            is_absent = value is None and name == "points_per_side"
+            if not is_absent and not (isinstance(value, kind) and least <= value <= most):
+                what = "a whole number" if kind is Integral else "a number"
+                raise SettingsError(f"{name} is {value!r}, expected {what}{_range(least, most)}")
         if self.output_mode not in OUTPUT_MODES:
             raise SettingsError(
                 f"output_mode is {self.output_mode!r}, expected one of {', '.join(OUTPUT_MODES)}"
@@ -72,24 +76,39 @@ class GeneratorSettings:
                 f"point_grids has {len(self.point_grids)} grids, expected one a crop layer: "
                 f"{self.crop_n_layers + 1}"
             )
+        for layer, grid in enumerate(self.grids()):
+            if grid.ndim != 2 or grid.shape[1] != 2 or len(grid) == 0:
+                raise SettingsError(f"no grid of points (N, 2) for crop layer {layer}")
 
     def grids(self) -> Sequence[Points]:
         """Points (N, 2) XY in [0, 1] of each crop layer."""
         if self.point_grids is not None:
-            return [np.asarray(grid, np.float64).reshape(-1, 2) for grid in self.point_grids]
+            return [np.asarray(grid, np.float64) for grid in self.point_grids]
         return point_grids(
             int(self.points_per_side or 0), self.crop_n_layers, self.crop_n_points_downscale_factor
         )
 
 
-_LEAST = {
-    "points_per_side": 1,
-    "points_per_batch": 1,
-    "stability_score_offset": 0,
-    "crop_n_layers": 0,
-    "crop_n_points_downscale_factor": 1,
-    "min_mask_region_area": 0,
+_RANGES: dict[str, tuple[type, float, float]] = {
+    "points_per_side": (Integral, 1, math.inf),
+    "points_per_batch": (Integral, 1, math.inf),
+    "pred_iou_thresh": (Real, -math.inf, math.inf),
+    "stability_score_thresh": (Real, -math.inf, math.inf),
+    "stability_score_offset": (Real, 0, math.inf),
+    "box_nms_thresh": (Real, -math.inf, math.inf),
+    "crop_n_layers": (Integral, 0, math.inf),
+    "crop_nms_thresh": (Real, -math.inf, math.inf),
+    "crop_overlap_ratio": (Real, 0, 1),
+    "crop_n_points_downscale_factor": (Integral, 1, math.inf),
+    "min_mask_region_area": (Integral, 0, math.inf),
 }
+"""kind, least and most of each number"""
+
+
+def _range(least: float, most: float) -> str:
+    if most < math.inf:
+        return f" from {least} to {most}"
+    return f" of at least {least}" if least > -math.inf else ""
 
 
 class Candidate(NamedTuple):
@@ -159,9 +178,12 @@ class MaskGenerator:
 
         Raises:
             ImageError: the image is not (H, W, 3) uint8 or is empty.
+            SettingsError: the region has another size than the image.
         """
         settings = self.settings
-        size = image.shape[:2]
+        size = check_image(image).shape[:2]
+        if region is not None and region.shape != size:
+            raise SettingsError(f"region is {region.shape}, its photo {size} (H, W)")
         places = crops(size, settings.crop_n_layers, settings.crop_overlap_ratio)
         points = [_points_in(crop, self._grids[crop.layer], region) for crop in places]
         count = _Counter(sum(map(len, points)), progress)
@@ -309,7 +331,7 @@ def _points_in(crop: Crop, grid: Points, region: NDArray[np.bool_] | None) -> Po
         return points
     x, y = (points + np.array([left, top])).astype(np.intp).T
     inside = region[y.clip(0, region.shape[0] - 1), x.clip(0, region.shape[1] - 1)]
-    return np.asarray(points[inside])
+    return np.asarray(points[inside.astype(bool)])
 
 
 def _to_masks(found: Sequence[Candidate], crop: Crop, size: tuple[int, int]) -> Masks:

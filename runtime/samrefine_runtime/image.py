@@ -52,9 +52,9 @@ def check_image(image: NDArray[np.uint8]) -> RgbImage:
 
 
 def resized_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
-    """(H, W) after scaling the longer side to `long_side` (ResizeLongestSide)."""
+    """(H, W) after scaling the longer side to `long_side` (ResizeLongestSide), at least 1."""
     scale = long_side / max(size)
-    return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
 
 
 def preprocess(image: RgbImage, sam: SamImage) -> NDArray[np.float32]:

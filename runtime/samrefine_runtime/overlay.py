@@ -27,11 +27,12 @@ def draw_label(
     Args:
         image: (H, W, 3) uint8 RGB.
         label: (H, W) uint8, 0 is left as it is.
-        palette: (K, 3) uint8, the colour of each class.
+        palette: (K, 3) uint8, the colour of each class; classes beyond it are outlined only.
         opacity: of the tint, 0 to 1.
     """
-    tinted = _blend(image, palette[label], (label > 0) & (label < len(palette)), opacity)
-    tinted[_edges(label)] = 255
+    colours = palette[np.minimum(label, len(palette) - 1)]
+    tinted = _blend(image, colours, (label > 0) & (label < len(palette)), opacity)
+    tinted[edges(label)] = 255
     return tinted
 
 
@@ -40,8 +41,8 @@ def draw_masks(image: RgbImage, masks: Masks, *, opacity: float = 0.5) -> RgbIma
     owner = np.zeros(masks.size, np.int32)
     for index in np.argsort(-masks.areas, kind="stable"):
         owner[masks.dense(int(index))] = index + 1
-    tinted = _blend(image, _colours(len(masks))[owner], owner > 0, opacity)
-    tinted[_edges(owner)] = 255
+    tinted = _blend(image, distinct_colours(len(masks))[owner], owner > 0, opacity)
+    tinted[edges(owner)] = 255
     return tinted
 
 
@@ -52,25 +53,25 @@ def write_picture(path: str | Path, picture: RgbImage, *, quality: int = 90) -> 
         Image.fromarray(picture).save(temporary, form, quality=quality)
 
 
-def _blend(
-    image: RgbImage, colours: RgbImage, where: NDArray[np.bool_], opacity: float
-) -> RgbImage:
-    mixed = cv2.addWeighted(image, 1 - opacity, np.ascontiguousarray(colours), opacity, 0)
-    return np.where(where[..., None], mixed, image).astype(np.uint8)
-
-
-def _edges(regions: NDArray[np.generic]) -> NDArray[np.bool_]:
+def edges(regions: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Pixels whose right or lower neighbour belongs to another region."""
-    edges = np.zeros(regions.shape, bool)
-    edges[:, :-1] |= regions[:, :-1] != regions[:, 1:]
-    edges[:-1] |= regions[:-1] != regions[1:]
-    return edges
+    found = np.zeros(regions.shape, bool)
+    found[:, :-1] |= regions[:, :-1] != regions[:, 1:]
+    found[:-1] |= regions[:-1] != regions[1:]
+    return found
 
 
-def _colours(count: int) -> NDArray[np.uint8]:
+def distinct_colours(count: int) -> NDArray[np.uint8]:
     """Colours (count + 1, 3), the first black; neighbours in number differ in hue."""
     hue = (np.arange(count + 1) * 0.618034 % 1 * 180).astype(np.uint8)
     hsv = np.stack([hue, np.full_like(hue, 200), np.full_like(hue, 255)], axis=-1)
     rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
     rgb[0] = 0
     return np.asarray(rgb)
+
+
+def _blend(
+    image: RgbImage, colours: RgbImage, where: NDArray[np.bool_], opacity: float
+) -> RgbImage:
+    mixed = cv2.addWeighted(image, 1 - opacity, np.ascontiguousarray(colours), opacity, 0)
+    return np.where(where[..., None], mixed, image).astype(np.uint8)

@@ -48,8 +48,10 @@ class RefineSettings:
         for name in ("min_inside", "min_cover"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}, expected 0 to 1")
-        if self.max_area_ratio is not None and self.max_area_ratio <= 0:
+        if self.max_area_ratio is not None and not self.max_area_ratio > 0:
             raise SettingsError(f"max_area_ratio is {self.max_area_ratio}, expected above 0")
+        if self.num_classes is not None and not 2 <= self.num_classes <= IGNORE:
+            raise SettingsError(f"num_classes is {self.num_classes}, expected 2 to {IGNORE}")
 
 
 def refine_labels(

@@ -65,10 +65,11 @@ class Band:
 def bilinear_matrix(size_from: int, size_to: int) -> NDArray[np.float64]:
     """(to, from) weights of torch's `interpolate(mode="bilinear", align_corners=False)`.
 
-    Positions are computed in float32 as torch does: at 1024 pixels their rounding is visible.
+    Positions are rounded to float32 where torch does, after a fused multiply-add: at 1024 pixels
+    the rounding is visible.
     """
-    scale = np.float32(size_from) / np.float32(size_to)
-    position = (np.arange(size_to, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    scale = np.float64(np.float32(size_from) / np.float32(size_to))
+    position = ((np.arange(size_to) + 0.5) * scale - 0.5).astype(np.float32)
     position = np.maximum(position, np.float32(0))
     low = np.minimum(position.astype(np.intp), size_from - 1)
     high = np.minimum(low + 1, size_from - 1)

@@ -83,6 +83,8 @@ def _decode_numbers(text: str) -> Iterable[int]:
         bits = ord(character) - 48
         if not 0 <= bits < 64:
             raise MaskFileError(f"character {character!r} does not belong to a COCO RLE string")
+        if shift > 30:
+            raise MaskFileError("COCO RLE string holds a number above 32 bits")
         number |= (bits & 0x1F) << shift
         shift += 5
         if not bits & 0x20:

@@ -40,14 +40,13 @@ class OrtSession:
             BackendError: onnxruntime is missing, does not offer the backend, or rejects the graph.
         """
         ort = _import_onnxruntime()
+        providers = _providers(ort.get_available_providers(), backend)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or os.cpu_count() or 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = ort.InferenceSession(
-                str(path), options, providers=_providers(ort.get_available_providers(), backend)
-            )
+            self._session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]

@@ -93,5 +93,5 @@ def _exporter(name: str) -> Any:
         return importlib.import_module(f"samrefine_export.{name}")
     except ImportError as error:
         raise BackendError(
-            f"exporting needs {error.name}: pip install 'samrefine-rt[export]'"
+            f"exporting needs {error.name or error}: pip install 'samrefine-rt[export]'"
         ) from error

@@ -1,5 +1,6 @@
 """Compares two lists of SAM records, one of them the reference's."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,13 +24,11 @@ def assert_same_records(
         near = [abs(record[key] - value) for key, value in thresholds.items()]
         assert min(near) < ROUNDING, f"unmatched record, scores {near} from their thresholds"
     scores = [actual[i]["predicted_iou"] for i in places]
-    for i, (before, after) in enumerate(zip(places, places[1:], strict=False)):
+    for i, (before, after) in enumerate(itertools.pairwise(places)):
         assert before < after or abs(scores[i] - scores[i + 1]) < ROUNDING, "another order"
 
 
-def _match(
-    actual: Sequence[Record], expected: Sequence[Record]
-) -> tuple[list[int], list[Record]]:
+def _match(actual: Sequence[Record], expected: Sequence[Record]) -> tuple[list[int], list[Record]]:
     """Index in `actual` of each expected record that has a partner, and those without one."""
     places: list[int] = []
     lost: list[Record] = []
@@ -46,12 +45,16 @@ def _same(actual: Record, expected: Record) -> bool:
     return (
         actual["crop_box"] == expected["crop_box"]
         and np.allclose(actual["point_coords"], expected["point_coords"], rtol=0, atol=1e-6)
-        and abs(actual["predicted_iou"] - expected["predicted_iou"]) < SCORE
-        and abs(actual["stability_score"] - expected["stability_score"]) < SCORE
+        and _close(actual["predicted_iou"], expected["predicted_iou"])
+        and _close(actual["stability_score"], expected["stability_score"])
         and np.abs(np.subtract(actual["bbox"], expected["bbox"])).max() <= 1
         and actual["area"] == np.count_nonzero(actual["segmentation"])
         and _same_mask(actual["segmentation"], expected["segmentation"])
     )
+
+
+def _close(actual: float, expected: float) -> bool:
+    return bool(np.isclose(actual, expected, rtol=0, atol=SCORE, equal_nan=True))
 
 
 def _same_mask(actual: Any, expected: Any) -> bool:

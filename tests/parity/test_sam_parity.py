@@ -21,8 +21,8 @@ from tests.parity.reference import everything
 from tests.photos import SHAPES, needs_voc, synthetic, voc_photos
 from tests.small_sam import small_sam
 
-LOOSE = {"box_nms_thresh": 0.98, "stability_score_thresh": 0.4}
-CROPS = {"crop_n_layers": 1, "crop_n_points_downscale_factor": 2, "crop_nms_thresh": 0.98}
+LOOSE = {"box_nms_thresh": 0.995, "stability_score_thresh": 0.3}
+CROPS = {"crop_n_layers": 1, "crop_n_points_downscale_factor": 2, "crop_nms_thresh": 0.99}
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,12 @@ def bundle(small_bundle: Path) -> Bundle:
     return Bundle.load(small_bundle)
 
 
-def spread_masks(sam: Sam, bundle: Bundle, image: NDArray[np.uint8]) -> tuple[Bundle, float]:
+def spread_masks(
+    sam: Sam, bundle: Bundle, image: NDArray[np.uint8]
+) -> tuple[Bundle, dict[str, float]]:
     """Make masks of random weights as selective as trained ones: the mask threshold at the upper
-    tenth of the logits, and the predicted IoU that half the masks exceed."""
+    tenth of the logits, the predicted IoU that most masks exceed, and an offset for stability
+    that suits the spread of the logits."""
     predictor = SamPredictor(sam)
     predictor.set_image(image)
     height, width = image.shape[:2]
@@ -47,19 +50,22 @@ def spread_masks(sam: Sam, bundle: Bundle, image: NDArray[np.uint8]) -> tuple[Bu
     threshold = float(np.quantile(low_res, 0.9))
     sam.mask_threshold = threshold
     assert bundle.sam is not None
-    median = float(np.median(scores))
-    return replace(bundle, sam=replace(bundle.sam, mask_threshold=threshold)), median
+    settings = {
+        "pred_iou_thresh": float(np.quantile(scores, 0.25)),
+        "stability_score_offset": 0.05 * float(low_res.std()),
+    }
+    return replace(bundle, sam=replace(bundle.sam, mask_threshold=threshold)), settings
 
 
 def assert_parity(
     sam: Sam, bundle: Bundle, image: NDArray[np.uint8], **settings: Any
 ) -> list[dict[str, Any]]:
-    bundle, pred_iou_thresh = spread_masks(sam, bundle, image)
-    settings = {"pred_iou_thresh": pred_iou_thresh, **LOOSE, **settings}
+    bundle, spread = spread_masks(sam, bundle, image)
+    settings = {**spread, **LOOSE, **settings}
     expected = everything(sam, image, **settings)
     actual = MaskGenerator(bundle, **settings).records(image)
     thresholds = {
-        "predicted_iou": pred_iou_thresh,
+        "predicted_iou": settings["pred_iou_thresh"],
         "stability_score": settings["stability_score_thresh"],
     }
     assert_same_records(actual, expected, thresholds)
@@ -135,7 +141,7 @@ def test_everything_mode_gives_the_same_records(
 
 
 def test_everything_mode_on_a_large_photo(sam: Sam, bundle: Bundle) -> None:
-    records = assert_parity(sam, bundle, synthetic(SHAPES["large"]), points_per_side=3)
+    records = assert_parity(sam, bundle, synthetic(SHAPES["large"]), points_per_side=4)
     assert len(records) >= 5
 
 
@@ -143,7 +149,7 @@ def test_everything_mode_on_a_large_photo(sam: Sam, bundle: Bundle) -> None:
 @pytest.mark.parametrize("index", [0, 3])
 def test_everything_mode_on_real_photos(sam: Sam, bundle: Bundle, index: int) -> None:
     image = read_image(voc_photos(index + 1)[index])
-    records = assert_parity(sam, bundle, image, points_per_side=10, min_mask_region_area=100)
+    records = assert_parity(sam, bundle, image, points_per_side=12, min_mask_region_area=100)
     assert len(records) >= 20
 
 
