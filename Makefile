@@ -1,4 +1,33 @@
 PYTHON ?= python3
-VENV := .venv
+DEMO := .venv-demo
+TEST := .venv
 
 .PHONY: demo test bench clean
+
+demo: $(DEMO)/installed
+	$(DEMO)/bin/samrefine demo --out samrefine-demo
+
+test: $(TEST)/installed
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/ruff format --check .
+	$(TEST)/bin/mypy
+	OMP_NUM_THREADS=1 $(TEST)/bin/python -m pytest -n 2 --dist loadgroup
+
+bench: $(TEST)/installed
+	$(TEST)/bin/python -m benchmarks.everything --quick
+	$(TEST)/bin/python -m benchmarks.scaling --quick
+
+$(DEMO)/installed: pyproject.toml
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install --quiet ".[cpu]"
+	touch $@
+
+# labelme is wanted for its file loader alone; its own dependencies include a whole GUI toolkit.
+$(TEST)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(TEST)
+	$(TEST)/bin/pip install --quiet -c constraints.txt -e ".[dev]"
+	$(TEST)/bin/pip install --quiet --no-deps labelme==6.3.1
+	touch $@
+
+clean:
+	rm -rf $(DEMO) $(TEST) dist build samrefine-demo
