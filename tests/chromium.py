@@ -158,7 +158,10 @@ def open_chromium() -> Iterator[Page]:
         for end in theirs:
             os.close(end)
         try:
-            with open(write_commands, "wb") as commands, open(read_answers, "rb") as answers:
+            with (
+                os.fdopen(write_commands, "wb") as commands,
+                os.fdopen(read_answers, "rb") as answers,
+            ):
                 yield Page(commands, answers)
         finally:
             browser.terminate()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -22,6 +24,8 @@ from samrefine_runtime.nms import box_nms
 from samrefine_runtime.resample import MaskResampler
 from samrefine_runtime.rle import Counts, encode
 from samrefine_runtime.session import Backend, OrtSession
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """told (prompts done, prompts in all)"""
@@ -119,6 +123,17 @@ class Candidate(NamedTuple):
     stability_score: float
     point: NDArray[np.float64]
     """(2,) XY in the photo"""
+
+
+class Decoded(NamedTuple):
+    """Masks of a batch of points that pass the predicted IoU."""
+
+    logits: NDArray[np.float32]
+    """(K, h, w) low-res logits"""
+    scores: NDArray[np.float32]
+    """(K,) predicted IoU"""
+    owners: NDArray[np.int64]
+    """(K,) which point of the batch each mask belongs to"""
 
 
 class MaskGenerator:
@@ -228,11 +243,9 @@ class MaskGenerator:
     ) -> Iterator[Candidate]:
         """Masks that pass predicted IoU and stability, batch by batch."""
         settings, sam = self.settings, self.encoder.sam
-        resampler: MaskResampler | None = None
-        for start in range(0, len(points), settings.points_per_batch):
-            batch = points[start : start + settings.points_per_batch]
-            logits, scores, owners = self._decode(embedding, batch)
-            resampler = resampler or MaskResampler(logits.shape[1:], sam.size, crop, size)
+        _, height, width = sam.embedding
+        resampler = MaskResampler((4 * height, 4 * width), sam.size, crop, size)
+        for batch, (logits, scores, owners) in self._decoded(embedding, points):
             for low_res, score, owner in zip(logits, scores, owners, strict=True):
                 mask = resampler.mask(low_res, sam.mask_threshold, settings.stability_score_offset)
                 if self._is_stable(mask.stability_score):
@@ -240,9 +253,35 @@ class MaskGenerator:
                     yield Candidate(mask.counts, score, mask.stability_score, point)
             count.add(len(batch))
 
-    def _decode(
+    def _decoded(
         self, embedding: ImageEmbedding, points: Points
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    ) -> Iterator[tuple[Points, Decoded]]:
+        """Batches of points with their masks; the next batch is decoded while one is in use."""
+        size = self.settings.points_per_batch
+        batches = [points[start : start + size] for start in range(0, len(points), size)]
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            coming = pool.submit(self._decode, embedding, batches[0])
+            for index, batch in enumerate(batches):
+                decoded = coming.result()
+                if index + 1 < len(batches):
+                    coming = pool.submit(self._decode, embedding, batches[index + 1])
+                yield batch, decoded
+
+    def _decode(self, embedding: ImageEmbedding, points: Points) -> Decoded:
+        """Masks of some points; where memory is short, of one half after the other."""
+        try:
+            return self._decode_at_once(embedding, points)
+        except MemoryError:
+            if len(points) == 1:
+                raise
+            _log.warning("out of memory at %d prompts a batch, halving it", len(points))
+        half = len(points) // 2
+        first = self._decode(embedding, points[:half])
+        second = self._decode(embedding, points[half:])
+        second = second._replace(owners=second.owners + half)
+        return Decoded(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+
+    def _decode_at_once(self, embedding: ImageEmbedding, points: Points) -> Decoded:
         threshold = self.settings.pred_iou_thresh
         outputs = self._decoder.run(
             {
@@ -251,7 +290,8 @@ class MaskGenerator:
                 "pred_iou_thresh": np.array(threshold if threshold > 0 else -np.inf, np.float32),
             }
         )
-        return outputs["low_res_masks"], outputs["iou_predictions"], outputs["point_index"]
+        names = ("low_res_masks", "iou_predictions", "point_index")
+        return Decoded(*(outputs[name] for name in names))
 
     def _is_stable(self, score: float) -> bool:
         threshold = self.settings.stability_score_thresh

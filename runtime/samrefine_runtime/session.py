@@ -15,6 +15,9 @@ from samrefine_runtime.errors import BackendError
 Backend = Literal["auto", "cpu", "cuda"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 
+_SLOW_FUSIONS = ["SkipLayerNormFusion"]
+"""its kernel is slower on CPUs than the Add and LayerNormalization it replaces"""
+
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -45,6 +48,7 @@ class OrtSession:
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or os.cpu_count() or 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_mem_pattern = False  # plans for fixed shapes; here it only holds memory
         try:
             self._session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:

@@ -11,6 +11,7 @@ from samrefine_rt import __version__
 from samrefine_runtime.errors import SamrefineError
 
 _COMMANDS = {
+    "demo": "See the whole way at work on embedded photos, offline.",
     "export": "Export networks to a bundle (needs torch).",
     "inspect": "Show what a bundle holds.",
     "masks": "Find all masks of photos (everything mode).",

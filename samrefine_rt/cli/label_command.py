@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from samrefine_rt.cli.batch import Report, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.options import (
+    ExistingFolder,
     ExistingPath,
     Folder,
     bundle_option,
@@ -25,9 +26,11 @@ from samrefine_rt.cli.outputs import FORMATS, LabelWriter
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.formats.image_labels import read_image_labels
-from samrefine_runtime.image import read_image
+from samrefine_runtime.formats.voc import read_label
+from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.pipeline import Labeler
-from samrefine_runtime.refine import METHODS, RefineSettings
+from samrefine_runtime.refine import METHODS, Label, RefineSettings
+from samrefine_runtime.report import check_ground_truth, picture_side
 
 
 @click.command()
@@ -47,7 +50,12 @@ from samrefine_runtime.refine import METHODS, RefineSettings
     help=f"One or more of {', '.join(FORMATS)}, separated by commas.",
 )
 @click.option("--overlay", is_flag=True, help="Also draw overlays/<photo>.jpg.")
-@click.option("--report", is_flag=True, help="Also write report.html.")
+@click.option("--report", is_flag=True, help="Also write report.html, a page of all steps.")
+@click.option(
+    "--ground-truth",
+    type=ExistingFolder,
+    help="Label PNGs, <photo>.png, to measure by in the report.",
+)
 @click.option("--method", type=click.Choice(METHODS), default="max_iou_imp2", show_default=True)
 @click.option("--background-score", type=float, help="What a class's CAM must exceed, 0 to 1.")
 @click.option("--presence-threshold", type=float, help="Probability of a predicted class, 0 to 1.")
@@ -70,6 +78,7 @@ def label(
     formats: str,
     overlay: bool,
     report: bool,
+    ground_truth: Path | None,
     method: Any,
     background_score: float | None,
     presence_threshold: float | None,
@@ -85,6 +94,8 @@ def label(
 
     Writes voc/<photo>.png and summary/<photo>.json, and a folder for each further format.
     """
+    if ground_truth is not None and not report:
+        raise SettingsError("--ground-truth is for the report: give --report as well")
     chosen = _formats(formats)
     photos = image_files(images)
     loaded = open_bundle(bundle)
@@ -101,15 +112,23 @@ def label(
         threads=threads,
     )
     known = None if image_labels is None else read_image_labels(image_labels, labeler.classes)
-    writer = LabelWriter(out, labeler.classes, chosen, overlay=overlay, report=report)
+    writer = LabelWriter(
+        out,
+        labeler.classes,
+        chosen,
+        overlay=overlay,
+        report=report,
+        picture_side=picture_side(len(photos)),
+    )
 
     def work(image_id: str, tell: Report) -> bool:
         if resume and writer.has(image_id):
             return False
         image = read_image(photos[image_id])
         present = _present(known, image_id)
+        truth = _ground_truth(ground_truth, image_id, image)
         result = labeler.label(image, present, progress=lambda done, total: tell(done / total))
-        writer.write(photos[image_id], image, result)
+        writer.write(photos[image_id], image, result, truth)
         return True
 
     outcome = run_batch(list(photos), work, name=lambda i: str(photos[i]), quiet=quiet)
@@ -133,3 +152,13 @@ def _present(
     if image_id not in known:
         raise LabelError(f"{image_id} is not in the image-level labels")
     return known[image_id]
+
+
+def _ground_truth(folder: Path | None, image_id: str, image: RgbImage) -> Label | None:
+    """Ground truth of a photo where there is any. Raises LabelError if it is of another size."""
+    path = None if folder is None else folder / f"{image_id}.png"
+    if path is None or not path.is_file():
+        return None
+    label = read_label(path)
+    check_ground_truth(label, image)
+    return label

@@ -6,14 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import click
+
 from samrefine_runtime.atomic import write_bytes
+from samrefine_runtime.errors import InputError
 from samrefine_runtime.formats.coco import FILE_NAME, open_coco
 from samrefine_runtime.formats.labelme import write_labelme
 from samrefine_runtime.formats.voc import read_label, write_label
 from samrefine_runtime.formats.yolo import write_yolo, write_yolo_dataset
-from samrefine_runtime.image import RgbImage
+from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.overlay import draw_label, write_picture
 from samrefine_runtime.pipeline import LabelResult
+from samrefine_runtime.refine import Label
+from samrefine_runtime.report import ReportEntry, write_report
 
 FORMATS = ("voc", "coco", "coco-rle", "labelme", "yolo")
 
@@ -33,16 +38,28 @@ class LabelWriter:
         *,
         overlay: bool,
         report: bool,
+        report_title: str = "Labelled photos",
+        picture_side: int = 320,
     ):
-        """`classes` are the foreground names, `formats` some of FORMATS."""
+        """`classes` are the foreground names, `formats` some of FORMATS.
+
+        `picture_side` is the longer side, pixels, of the report's pictures.
+        """
         self.out, self.formats, self.overlay, self.report = out, formats, overlay, report
+        self.report_title, self.picture_side = report_title, picture_side
         self.classes = ("background", *classes)
 
     def has(self, image_id: str) -> bool:
         """Whether everything of a photo was written."""
         return self._summary(image_id).is_file()
 
-    def write(self, photo: Path, image: RgbImage, result: LabelResult) -> None:
+    def write(
+        self,
+        photo: Path,
+        image: RgbImage,
+        result: LabelResult,
+        ground_truth: Label | None = None,
+    ) -> None:
         """All files of one photo. Raises OutputError."""
         name = photo.stem
         write_label(self._label(name), result.label)
@@ -56,6 +73,11 @@ class LabelWriter:
             )
         if self.overlay:
             write_picture(self.out / "overlays" / f"{name}.jpg", draw_label(image, result.label))
+        # An entry that an earlier run left must not stand for the new label.
+        self._entry(name).unlink(missing_ok=True)
+        if self.report:
+            entry = ReportEntry.of(name, image, result, ground_truth, side=self.picture_side)
+            entry.write(self._entry(name))
         summary = {"image": photo.name, **result.summary(self.classes[1:])}
         write_bytes(self._summary(name), (json.dumps(summary, indent=2) + "\n").encode())
 
@@ -66,6 +88,8 @@ class LabelWriter:
                 self._write_coco(form, photos)
         if "yolo" in self.formats:
             write_yolo_dataset(self.out / "yolo", self.classes)
+        if self.report and photos:
+            self._write_report(photos)
 
     def _write_coco(self, form: str, photos: Mapping[str, Path]) -> None:
         with open_coco(self.out / form / FILE_NAME, self.classes) as coco:
@@ -73,8 +97,35 @@ class LabelWriter:
                 label = read_label(self._label(image_id))
                 coco.add_label(photo.name, label, form="polygons" if form == "coco" else "rle")
 
+    def _write_report(self, photos: Mapping[str, Path]) -> None:
+        ready = [image_id for image_id, photo in photos.items() if self._ensure_entry(photo)]
+        write_report(
+            self.out / "report.html",
+            map(self._entry, ready),
+            self.classes,
+            title=self.report_title,
+        )
+
+    def _ensure_entry(self, photo: Path) -> bool:
+        """Make the report entry of a photo that an earlier run labelled without a report."""
+        name = photo.stem
+        try:
+            ReportEntry.read(self._entry(name))
+        except InputError:
+            try:
+                image, label = read_image(photo), read_label(self._label(name))
+            except InputError as error:
+                click.echo(f"Warning: not in the report: {error}", err=True)
+                return False
+            entry = ReportEntry.of_label(name, image, label, side=self.picture_side)
+            entry.write(self._entry(name))
+        return True
+
     def _label(self, image_id: str) -> Path:
         return self.out / "voc" / f"{image_id}.png"
 
     def _summary(self, image_id: str) -> Path:
         return self.out / "summary" / f"{image_id}.json"
+
+    def _entry(self, image_id: str) -> Path:
+        return self.out / "report" / f"{image_id}.json"

@@ -34,7 +34,14 @@ def main() -> None:
     show_default=True,
     help="SAM, at 96, 128 and 256 pixels.",
 )
-@click.option("--cam-steps", default=CamConfig.steps, show_default=True, help="Classifier.")
+@click.option(
+    "--cam-steps",
+    nargs=2,
+    type=int,
+    default=CamConfig.cycles,
+    show_default=True,
+    help="Classifier, two cycles.",
+)
 @click.option(
     "--shards", default=24, show_default=True, help=f"Scenes to paint, in lots of {SHARD}."
 )
@@ -44,7 +51,7 @@ def train(
     out: Path,
     seed: int,
     steps: tuple[int, int, int],
-    cam_steps: int,
+    cam_steps: tuple[int, int],
     shards: int,
     threads: int,
     resume: bool,
@@ -54,7 +61,7 @@ def train(
     cv2.setNumThreads(1)
     data = pool(out / "pool", shards)
     common: dict[str, Any] = {"resume": resume, "report": click.echo}
-    cam_config = CamConfig(seed=seed, steps=cam_steps)
+    cam_config = CamConfig(seed=seed, cycles=cam_steps)
     cam = train_cam(cam_config, data, out / "cam.checkpoint.pt", **common)
     about = {"classes": CLASSES, "config": asdict(cam_config), "image_size": CAM_SIZE,
              "pool_scenes": len(data.image), "scenes_seen": cam.step * cam_config.images,

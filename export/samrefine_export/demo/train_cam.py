@@ -25,16 +25,27 @@ class CamConfig:
     """What a training run is a function of."""
 
     seed: int = 0
-    steps: int = 2000
+    cycles: tuple[int, ...] = (3000, 2500)
+    """steps of each cycle of the learning rate"""
     side: int = CAM_SIZE // 2
     images: int = 16
     rate: float = 2e-3
     warmup: int = 100
 
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return sum(self.cycles)
+
     def rate_at(self, step: int) -> float:
-        """Learning rate: linear warm-up, then a half cosine to 2%."""
-        fall = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / self.steps))
-        return float(self.rate * min(1.0, (step + 1) / self.warmup) * fall)
+        """Learning rate: linear warm-up, then half cosines to 2%, each from half the one before."""
+        peak = self.rate
+        for length in self.cycles:
+            if step < length:
+                fall = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / length))
+                return float(peak * min(1.0, (step + 1) / self.warmup) * fall)
+            step, peak = step - length, peak / 2
+        return 0.02 * peak
 
 
 def draw_images(

@@ -1,7 +1,7 @@
 """The report: one HTML file that shows what became of each photo, without any server."""
 
-from samrefine_runtime.report.entry import ReportEntry
+from samrefine_runtime.report.entry import ReportEntry, check_ground_truth
 from samrefine_runtime.report.page import MAX_BYTES, write_report
 from samrefine_runtime.report.pictures import picture_side
 
-__all__ = ["MAX_BYTES", "ReportEntry", "picture_side", "write_report"]
+__all__ = ["MAX_BYTES", "ReportEntry", "check_ground_truth", "picture_side", "write_report"]

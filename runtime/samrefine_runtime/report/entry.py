@@ -196,7 +196,9 @@ def _iou(
     hits: NDArray[np.int64], predicted: NDArray[np.int64], truth: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     union = predicted + truth - hits
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+    ratio = np.full(len(hits), np.nan)
+    np.divide(hits, union, out=ratio, where=union > 0)
+    return ratio
 
 
 def _count(values: NDArray[np.uint8]) -> NDArray[np.intp]:

@@ -163,7 +163,11 @@ class _Totals:
         if self.masks:
             yield "masks", f"{self.masks:,}", f"{self.masks / len(self.changed):.0f} a photo"
         if self.seconds:
-            yield "seconds a photo", f"{np.mean(self.seconds):.1f}", f"{sum(self.seconds):,.0f} in all"
+            yield (
+                "seconds a photo",
+                f"{np.mean(self.seconds):.1f}",
+                f"{sum(self.seconds):,.0f} in all",
+            )
 
 
 def _fitting(photos: list[_Photo], max_bytes: int) -> list[_Photo]:
@@ -216,40 +220,56 @@ def _figure(name: str, value: str, more: str) -> str:
 
 
 def _table(totals: _Totals, classes: Sequence[str]) -> str:
-    """The body and head of the per-class table: IoU, or shares of the pixels."""
+    """Head and body of the per-class table: IoU, or shares of the pixels without ground truth."""
     scored = bool(totals.scored)
     if scored:
+        heads = ["Class", "Photos", "IoU before", "after", "gain"]
         before, after = class_iou(totals.pixels)
     else:
+        heads = ["Class", "Photos", "% of pixels before", "after", "difference"]
         before, after = (totals.pixels[:, i] / max(1, totals.pixels[:, i].sum()) for i in (1, 2))
-    rows = [
-        _row(value, classes, int(totals.photos[value]), 100 * before[value], 100 * after[value])
-        for value in np.flatnonzero(totals.photos).tolist()
-    ]
-    what = "IoU" if scored else "Share of pixels, %"
-    heads = ("Class", "Photos", f"{what} before", "after", "gain" if scored else "difference")
     cells = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    if scored:
+        cells += '<th scope="col" class="scale">○ before, ● after, 0 to 100</th>'
+    rows = (
+        _name_cells(value, classes, int(totals.photos[value]))
+        + _value_cells(100 * float(before[value]), 100 * float(after[value]), scored)
+        for value in np.flatnonzero(totals.photos).tolist()
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody>"
+
+
+def _name_cells(value: int, classes: Sequence[str], photos: int) -> str:
+    name = classes[value] if value < len(classes) else f"class {value}"
+    red, green, blue = PALETTE[value].tolist()
     return (
-        f'<thead><tr>{cells}<th scope="col" class="scale">0 to 100</th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody>"
+        f'<th scope="row"><span class="swatch" style="background:rgb({red},{green},{blue})">'
+        f"</span>{escape(name)}</th><td>{photos:,}</td>"
     )
 
 
-def _row(value: int, classes: Sequence[str], photos: int, before: float, after: float) -> str:
-    name = classes[value] if value < len(classes) else f"class {value}"
-    red, green, blue = PALETTE[value].tolist()
+def _value_cells(before: float, after: float, scored: bool) -> str:
+    """Percentages as numbers; scores also on a line from 0 to 100."""
     gain = after - before
-    tone = "same" if not abs(gain) >= 0.05 else "up" if gain > 0 else "down"
+    tone = "same" if not (scored and abs(gain) >= 0.05) else "up" if gain > 0 else "down"
+    cells = (
+        f"<td>{_number(before)}</td><td>{_number(after)}</td>"
+        f'<td class="{tone}">{_number(gain, "+")}</td>'
+    )
+    if not scored:
+        return cells
+    if np.isnan(gain):
+        return f'{cells}<td class="scale"></td>'
     left, right = sorted((before, after))
-    line = f'<i class="{tone}" style="left:{left:.2f}%;width:{right - left:.2f}%"></i>'
-    dots = f'<b style="left:{before:.2f}%"></b><b class="after" style="left:{after:.2f}%"></b>'
     return (
-        f'<tr><th scope="row"><span class="swatch" style="background:rgb({red},{green},{blue})">'
-        f"</span>{escape(name)}</th><td>{photos:,}</td><td>{_number(before)}</td>"
-        f'<td>{_number(after)}</td><td class="{tone}">{_number(gain, "+")}</td>'
-        f'<td class="scale">{"" if np.isnan(gain) else f"<div>{line}{dots}</div>"}</td></tr>'
+        f'{cells}<td class="scale"><div><i class="{tone}" style="left:{left:.2f}%;'
+        f'width:{right - left:.2f}%"></i><b style="left:{before:.2f}%"></b>'
+        f'<b class="after" style="left:{after:.2f}%"></b></div></td>'
     )
 
 
 def _number(value: float, sign: str = "") -> str:
-    return "–" if np.isnan(value) else f"{value:{sign}.1f}".replace("-", "−")
+    if np.isnan(value):
+        return "–"
+    return f"{round(value, 1) + 0.0:{sign}.1f}".replace("-", "−")

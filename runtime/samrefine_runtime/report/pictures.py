@@ -38,18 +38,18 @@ Layer = NDArray[np.uint8]
 
 def picture_side(photos: int) -> int:
     """Longer side, pixels, of the pictures of a report on so many photos."""
-    return 320 if photos <= LARGE_RUN else 240
+    return 320 if photos <= LARGE_RUN else 224
 
 
-def small_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(h, w) of a photo's pictures: the longer side is `side`, smaller photos stay as they are."""
-    scale = min(1.0, side / max(size))
+def small_size(size: tuple[int, ...], side: int) -> tuple[int, int]:
+    """(h, w) of the pictures of a photo (H, W, ...): the longer side is at most `side`."""
+    scale = min(1.0, side / max(size[:2]))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def photo_picture(photo: RgbImage, side: int) -> str:
     """The photo (H, W, 3) as a data URI."""
-    height, width = small_size(photo.shape[:2], side)
+    height, width = small_size(photo.shape, side)
     image = Image.fromarray(photo)
     small = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return _data_uri(small, "WEBP" if features.check("webp") else "JPEG", quality=60)
@@ -63,13 +63,18 @@ def label_picture(label: Label, side: int) -> str:
     stripe = (rows + columns) % _STRIPE < _STRIPE // 2
     layer[(small == IGNORE) & stripe] = (255, 255, 255, HALF)
     layer[(small == IGNORE) & ~stripe] = (70, 70, 80, HALF)
-    return _layer_uri(layer, small)
+    # Void rings objects in ground truth: it is outline enough.
+    near_void = cv2.dilate((small == IGNORE).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    layer[edges(small) & ~near_void] = 255
+    return _layer_uri(layer)
 
 
 def mask_picture(masks: Masks, side: int) -> str:
     """All masks, each in a colour of its own, small ones on top, as a data URI."""
     owner = _owners(masks, side)
-    return _layer_uri(_layer(distinct_colours(len(masks))[owner], owner > 0), owner)
+    layer = _layer(distinct_colours(len(masks))[owner], owner > 0)
+    layer[edges(owner)] = 255
+    return _layer_uri(layer)
 
 
 def cam_picture(cam: CamResult) -> str:
@@ -79,7 +84,8 @@ def cam_picture(cam: CamResult) -> str:
     height, width = small_size(heat.shape, _CAM_SIDE)
     small = cv2.resize(heat, (width, height), interpolation=cv2.INTER_AREA)
     level = np.rint(np.clip(small, 0, 1) * _CAM_LEVELS) / _CAM_LEVELS
-    colours = cv2.applyColorMap(np.uint8(255 * level), cv2.COLORMAP_INFERNO)[..., ::-1]
+    brightness = (255 * level).astype(np.uint8)
+    colours = cv2.applyColorMap(brightness, cv2.COLORMAP_INFERNO)[..., ::-1]
     alpha = np.rint(HALF * np.minimum(1.5 * level, 1)).astype(np.uint8)
     return _layer_uri(np.dstack([colours, alpha]))
 
@@ -89,11 +95,9 @@ def _sampled(label: Label, side: int) -> Label:
     return label[rows[:, None], columns]
 
 
-def _sample_points(
-    size: tuple[int, ...], side: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _sample_points(size: tuple[int, ...], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows (h,) and columns (w,) of the photo that its pictures show."""
-    height, width = small_size((size[0], size[1]), side)
+    height, width = small_size(size, side)
     rows = (np.arange(height) * 2 + 1) * size[0] // (2 * height)
     columns = (np.arange(width) * 2 + 1) * size[1] // (2 * width)
     return rows, columns
@@ -110,9 +114,7 @@ def _owners(masks: Masks, side: int) -> NDArray[np.int32]:
     order = np.argsort(-masks.areas[owner], kind="stable")
     starts, ends = np.searchsorted(sampled, starts[order]), np.searchsorted(sampled, ends[order])
     found = np.zeros(len(sampled), np.int32)
-    for start, end, mask in zip(
-        starts.tolist(), ends.tolist(), owner[order].tolist(), strict=True
-    ):
+    for start, end, mask in zip(starts.tolist(), ends.tolist(), owner[order].tolist(), strict=True):
         found[start:end] = mask + 1
     return np.ascontiguousarray(found.reshape(len(columns), len(rows)).T)
 
@@ -121,10 +123,7 @@ def _layer(colours: RgbImage, where: NDArray[np.bool_]) -> Layer:
     return np.dstack([colours * where[..., None], where * np.uint8(HALF)]).astype(np.uint8)
 
 
-def _layer_uri(layer: Layer, regions: NDArray[np.generic] | None = None) -> str:
-    """A layer as a data URI, the borders of `regions` (h, w) drawn in white."""
-    if regions is not None:
-        layer[edges(regions)] = 255
+def _layer_uri(layer: Layer) -> str:
     image = Image.fromarray(layer)
     if features.check("webp"):
         return _data_uri(image, "WEBP", lossless=True, method=2)

@@ -1,0 +1,48 @@
+"""Writes the demo photos that are embedded in the package."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from samrefine_export.demo.scenes import CLASSES, Scene, make_scene
+from samrefine_runtime.atomic import atomic_folder, write_bytes
+from samrefine_runtime.formats.voc import write_label
+
+SIZES: tuple[tuple[int, int], ...] = (
+    (320, 480),
+    (360, 480),
+    (480, 360),
+    (320, 426),
+    (480, 320),
+    (360, 480),
+)
+"""(H, W) of the photos in turn"""
+
+
+def write_demo_images(folder: str | Path, seeds: Mapping[str, int], quality: int = 90) -> None:
+    """Write `<name>.jpg`, `<name>.png` and `image_labels.csv`; replaces the folder whole.
+
+    Args:
+        folder: where the package looks is `samrefine_rt/demo_images`.
+        seeds: scene of each photo by name; sizes are those of SIZES in turn.
+        quality: of the JPEGs.
+    """
+    lines = io.StringIO()
+    rows = csv.writer(lines, lineterminator="\n")
+    rows.writerow(("image", "labels"))
+    with atomic_folder(folder) as fresh:
+        for index, (name, seed) in enumerate(seeds.items()):
+            scene = make_scene(seed, SIZES[index % len(SIZES)])
+            Image.fromarray(scene.image).save(fresh / f"{name}.jpg", quality=quality, subsampling=0)
+            write_label(fresh / f"{name}.png", scene.label)
+            rows.writerow((name, ";".join(_names(scene))))
+        write_bytes(fresh / "image_labels.csv", lines.getvalue().encode())
+
+
+def _names(scene: Scene) -> list[str]:
+    return [name for name, here in zip(CLASSES, scene.image_labels, strict=True) if here]

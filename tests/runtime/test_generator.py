@@ -1,0 +1,333 @@
+"""Everything mode on the small bundle: what may and what must not change its masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import segment_anything.utils.amg as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from segment_anything import SamAutomaticMaskGenerator
+
+from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.errors import BundleError, ImageError, SettingsError
+from samrefine_runtime.generator import (
+    GeneratorSettings,
+    MaskGenerator,
+    remove_small_regions,
+    settings_for,
+)
+from samrefine_runtime.masks import Masks
+from tests.photos import synthetic
+
+PHOTO = synthetic((48, 72))
+
+
+@pytest.fixture(scope="module")
+def bundle(lively_bundle: Path) -> Bundle:
+    return Bundle.load(lively_bundle)
+
+
+def make(bundle: Bundle, **settings: Any) -> MaskGenerator:
+    return MaskGenerator(bundle, threads=1, **settings)
+
+
+def assert_same(actual: Masks, expected: Masks) -> None:
+    assert len(actual) == len(expected)
+    for field in fields(Masks):
+        name = field.name
+        mine, theirs = getattr(actual, name), getattr(expected, name)
+        assert np.allclose(mine, theirs, rtol=0, atol=1e-5), name
+
+
+def test_masks_pass_the_thresholds_best_first(bundle: Bundle) -> None:
+    masks = make(bundle).generate(PHOTO)
+    assert len(masks) >= 10
+    assert len(np.unique(masks.boxes, axis=0)) >= 3
+    assert (masks.predicted_iou > bundle.defaults["pred_iou_thresh"]).all()
+    assert (masks.stability_score >= 0.5).all()
+    assert (np.diff(masks.predicted_iou) <= 0).all()
+    assert (masks.crop_boxes == [0, 0, 72, 48]).all()
+    grid = reference.build_point_grid(4) * [72, 48]
+    assert {tuple(p) for p in masks.point_coords} <= {tuple(p) for p in grid}
+
+
+def test_each_threshold_drops_masks(bundle: Bundle) -> None:
+    everything = make(bundle).generate(PHOTO)
+    better = make(bundle, pred_iou_thresh=float(np.median(everything.predicted_iou)))
+    assert 0 < len(better.generate(PHOTO)) < len(everything)
+    steadier = make(bundle, stability_score_thresh=float(np.median(everything.stability_score)))
+    assert 0 < len(steadier.generate(PHOTO)) < len(everything)
+    apart = make(bundle, box_nms_thresh=0.3).generate(PHOTO)
+    assert 0 < len(apart) < len(everything)
+    all_of_them = make(bundle, pred_iou_thresh=0, stability_score_thresh=0).generate(PHOTO)
+    assert len(all_of_them) == 3 * 16
+
+
+def test_kept_masks_do_not_overlap_more_than_allowed(bundle: Bundle) -> None:
+    boxes = make(bundle, box_nms_thresh=0.5).generate(PHOTO).boxes.astype(float)
+    assert len(boxes) >= 2
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+            overlap = np.prod(np.maximum(high - low, 0))
+            union = np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap
+            assert overlap <= 0.5 * union + 1e-6
+
+
+@pytest.mark.parametrize("batch", [1, 5, 1000])
+def test_batch_size_does_not_change_the_masks(bundle: Bundle, batch: int) -> None:
+    assert_same(make(bundle, points_per_batch=batch).generate(PHOTO), make(bundle).generate(PHOTO))
+
+
+def test_a_second_photo_leaves_no_trace(bundle: Bundle) -> None:
+    generator = make(bundle)
+    before = generator.generate(PHOTO)
+    generator.generate(synthetic((60, 31), seed=1))
+    assert_same(generator.generate(PHOTO), before)
+
+
+def test_progress_counts_every_prompt(bundle: Bundle) -> None:
+    calls: list[tuple[int, int]] = []
+    make(bundle, points_per_batch=6).generate(PHOTO, progress=lambda *call: calls.append(call))
+    assert calls == [(6, 16), (12, 16), (16, 16)]
+    calls.clear()
+    crops = make(bundle, points_per_batch=16, crop_n_layers=1, crop_n_points_downscale_factor=2)
+    crops.generate(PHOTO, progress=lambda *call: calls.append(call))
+    assert calls == [(16, 32), (20, 32), (24, 32), (28, 32), (32, 32)]
+
+
+def test_region_restricts_the_prompts(bundle: Bundle) -> None:
+    region = np.zeros(PHOTO.shape[:2], bool)
+    region[:, :36] = True
+    everything = make(bundle).generate(PHOTO)
+    inside = everything.select(np.flatnonzero(everything.point_coords[:, 0] < 36))
+    assert 0 < len(inside) < len(everything)
+    calls: list[tuple[int, int]] = []
+    actual = make(bundle).generate(PHOTO, region=region, progress=lambda *c: calls.append(c))
+    assert_same(actual, inside)
+    assert calls[-1] == (8, 8)
+
+
+def test_region_applies_to_crops(bundle: Bundle) -> None:
+    region = np.zeros(PHOTO.shape[:2], bool)
+    region[:24, :36] = True
+    calls: list[tuple[int, int]] = []
+    generator = make(bundle, crop_n_layers=1)
+    masks = generator.generate(PHOTO, region=region, progress=lambda *c: calls.append(c))
+    assert len(masks) > 0
+    assert (masks.point_coords < [36, 24]).all()
+    inside = 0
+    for left, top, right, bottom in reference.generate_crop_boxes((48, 72), 1, 512 / 1500)[0]:
+        points = reference.build_point_grid(4) * [right - left, bottom - top] + [left, top]
+        inside += int((points < [36, 24]).all(axis=1).sum())
+    assert calls[-1] == (inside, inside)
+
+
+def test_full_region_is_no_region(bundle: Bundle) -> None:
+    whole = np.ones(PHOTO.shape[:2], bool)
+    assert_same(make(bundle).generate(PHOTO, region=whole), make(bundle).generate(PHOTO))
+
+
+def test_empty_region_gives_no_masks_and_needs_no_time(bundle: Bundle) -> None:
+    calls: list[tuple[int, int]] = []
+    generator = make(bundle, crop_n_layers=1, min_mask_region_area=10)
+    del generator.encoder  # nothing is encoded
+    nowhere = np.zeros(PHOTO.shape[:2], bool)
+    masks = generator.generate(PHOTO, region=nowhere, progress=lambda *c: calls.append(c))
+    assert len(masks) == 0
+    assert masks.size == PHOTO.shape[:2]
+    assert calls == []
+
+
+def test_region_of_another_size(bundle: Bundle) -> None:
+    with pytest.raises(SettingsError, match=r"region is \(9, 9\), its photo \(48, 72\)"):
+        make(bundle).generate(PHOTO, region=np.ones((9, 9), bool))
+
+
+def test_thresholds_no_mask_passes(bundle: Bundle) -> None:
+    assert len(make(bundle, pred_iou_thresh=5.0).generate(PHOTO)) == 0
+    generator = make(bundle, stability_score_thresh=1.1, crop_n_layers=1, min_mask_region_area=5)
+    assert len(generator.generate(PHOTO)) == 0
+
+
+def test_masks_of_crops_stay_in_them(bundle: Bundle) -> None:
+    """Boxes at an edge of the crop that is no edge of the photo are dropped."""
+    sam = bundle.require_sam()
+    small = replace(bundle, sam=replace(sam, mask_threshold=2 * sam.mask_threshold))
+    generator = make(small, crop_n_layers=1, pred_iou_thresh=0, stability_score_thresh=0.01)
+    masks = generator.generate(synthetic((240, 320), seed=1))
+    found = {tuple(box) for box in masks.crop_boxes.tolist()}
+    assert found <= {tuple(b) for b in reference.generate_crop_boxes((240, 320), 1, 512 / 1500)[0]}
+    assert len(found) >= 2
+    for i in range(len(masks)):
+        y, x = np.nonzero(masks.dense(i))
+        left, top, right, bottom = masks.crop_boxes[i]
+        assert left <= x.min() and x.max() < right and top <= y.min() and y.max() < bottom
+        for edge, value, end in ((left, x.min(), 0), (top, y.min(), 0)):
+            assert edge == end or value - edge > 20
+        for edge, value, end in ((right, x.max(), 320), (bottom, y.max(), 240)):
+            assert edge == end or edge - value > 20
+    areas = np.prod(masks.crop_boxes[:, 2:] - masks.crop_boxes[:, :2], axis=1)
+    assert (np.diff(areas) >= 0).all(), "small crops come first"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (1, 700), (700, 1)], ids=str)
+def test_photos_of_a_few_pixels(bundle: Bundle, shape: tuple[int, int]) -> None:
+    masks = make(bundle, crop_n_layers=2, min_mask_region_area=1).generate(synthetic(shape))
+    assert masks.size == shape
+
+
+def test_own_point_grids(bundle: Bundle) -> None:
+    grid = np.array([[0.25, 0.5], [0.75, 0.5]])
+    masks = make(bundle, point_grids=[grid], points_per_batch=1).generate(PHOTO)
+    assert {tuple(p) for p in masks.point_coords} <= {(18.0, 24.0), (54.0, 24.0)}
+    same = make(bundle, point_grids=[reference.build_point_grid(4)]).generate(PHOTO)
+    assert_same(same, make(bundle).generate(PHOTO))
+
+
+@pytest.mark.parametrize("mode", ["binary_mask", "uncompressed_rle", "coco_rle"])
+def test_records_have_the_mode_of_the_settings(bundle: Bundle, mode: str) -> None:
+    records = make(bundle, output_mode=mode).records(PHOTO)
+    assert len(records) >= 10
+    kinds: Mapping[str, Any] = {"uncompressed_rle": list, "coco_rle": str}
+    for record in records:
+        segmentation = record["segmentation"]
+        if mode == "binary_mask":
+            assert segmentation.shape == PHOTO.shape[:2]
+        else:
+            assert isinstance(segmentation["counts"], kinds[mode])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(1, 12))
+def test_small_regions_go_as_in_segment_anything(data: st.DataObject, min_area: int) -> None:
+    shape = data.draw(hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=8))
+    stack = data.draw(hnp.arrays(bool, (3, *shape)))
+    cleaned = remove_small_regions(Masks.from_dense(shape, stack), min_area, nms_thresh=1.1)
+    expected = []
+    for mask in stack:
+        filled, had_holes = reference.remove_small_regions(mask, min_area, mode="holes")
+        whole, had_islands = reference.remove_small_regions(filled, min_area, mode="islands")
+        expected.append((had_holes or had_islands, np.asarray(whole)))
+    expected.sort(key=lambda changed_and_mask: changed_and_mask[0])
+    assert len(cleaned) == 3
+    for i, (_, mask) in enumerate(expected):
+        assert np.array_equal(cleaned.dense(i), mask)
+
+
+def test_small_regions_of_generated_masks(bundle: Bundle) -> None:
+    raw = make(bundle).generate(PHOTO)
+    clean = make(bundle, min_mask_region_area=30, crop_nms_thresh=1.0).generate(PHOTO)
+    assert 0 < len(clean) <= len(raw)
+
+    def smallest_part(mask: NDArray[np.bool_]) -> int:
+        parts = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        return int(parts[2][1:, cv2.CC_STAT_AREA].min())
+
+    assert min(smallest_part(raw.dense(i)) for i in range(len(raw))) < 30
+    for i in range(len(clean)):
+        mask = clean.dense(i)
+        assert smallest_part(mask) >= 30 or clean.areas[i] < 30
+        assert smallest_part(~mask) >= 30
+
+
+def test_settings_are_segment_anythings() -> None:
+    import inspect
+
+    theirs = inspect.signature(SamAutomaticMaskGenerator).parameters
+    ours = {field.name: field.default for field in fields(GeneratorSettings)}
+    assert set(ours) == set(theirs) - {"model"}
+    for name, default in ours.items():
+        if name != "points_per_batch":
+            assert default == theirs[name].default, name
+
+
+def test_settings_come_from_keywords_then_bundle_then_sam(bundle: Bundle) -> None:
+    chosen = settings_for(bundle, {"pred_iou_thresh": 0.77})
+    assert chosen.pred_iou_thresh == 0.77
+    assert chosen.points_per_side == 4
+    assert chosen.crop_overlap_ratio == 512 / 1500
+    grids = settings_for(bundle, {"point_grids": [np.full((1, 2), 0.5)]})
+    assert grids.points_per_side is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"points_per_side": 0}, "points_per_side is 0, expected a whole number of at least 1"),
+        ({"points_per_side": 2.5}, "points_per_side is 2.5, expected a whole number"),
+        ({"points_per_side": "8"}, "points_per_side is '8', expected a whole number"),
+        ({"points_per_batch": 0}, "points_per_batch is 0"),
+        ({"points_per_batch": None}, "points_per_batch is None"),
+        ({"pred_iou_thresh": None}, "pred_iou_thresh is None, expected a number"),
+        ({"pred_iou_thresh": float("nan")}, "pred_iou_thresh is nan"),
+        ({"stability_score_offset": -1}, "stability_score_offset is -1, expected a number of at"),
+        ({"crop_n_layers": -1}, "crop_n_layers is -1"),
+        ({"crop_overlap_ratio": 1.5}, "crop_overlap_ratio is 1.5, expected a number from 0 to 1"),
+        ({"crop_n_points_downscale_factor": 0}, "crop_n_points_downscale_factor is 0"),
+        ({"min_mask_region_area": -3}, "min_mask_region_area is -3"),
+        ({"output_mode": "png"}, "output_mode is 'png', expected one of binary_mask"),
+        ({"points_per_side": None}, "exactly one of points_per_side and point_grids is needed"),
+        (
+            {"points_per_side": 4, "crop_n_layers": 3, "crop_n_points_downscale_factor": 2},
+            r"no grid of points \(N, 2\) for crop layer 3",
+        ),
+        ({"point_grids": [np.zeros((1, 2))]}, "exactly one of points_per_side and point_grids"),
+        (
+            {
+                "point_grids": [np.zeros((1, 2))],
+                "points_per_side": None,
+                "crop_n_layers": 1,
+            },
+            "point_grids has 1 grids, expected one a crop layer: 2",
+        ),
+        (
+            {"point_grids": [np.zeros((2, 3))], "points_per_side": None},
+            r"no grid of points \(N, 2\) for crop layer 0",
+        ),
+    ],
+    ids=str,
+)
+def test_impossible_settings(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        GeneratorSettings(**setting)
+
+
+def test_unknown_setting(bundle: Bundle) -> None:
+    with pytest.raises(SettingsError, match="unknown setting 'points_per_sides', expected one of"):
+        make(bundle, points_per_sides=4)
+
+
+def test_bundle_with_unusable_defaults(bundle: Bundle) -> None:
+    with pytest.raises(SettingsError, match="points_per_side is 'many'"):
+        make(replace(bundle, defaults={"points_per_side": "many"}))
+
+
+def test_bundle_without_sam(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"holds no SAM; make one with export sam"):
+        make(replace(bundle, sam=None))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 5), np.uint8),
+        np.zeros((4,), np.uint8),
+        np.zeros((4, 5, 4), np.uint8),
+        np.zeros((4, 5, 3), np.float32),
+        np.zeros((0, 5, 3), np.uint8),
+    ],
+    ids=lambda image: f"{image.shape} {image.dtype}",
+)
+def test_images_of_another_layout(bundle: Bundle, image: NDArray[Any]) -> None:
+    with pytest.raises(ImageError, match=r"expected \(H, W, 3\) uint8 RGB"):
+        make(bundle).generate(image)

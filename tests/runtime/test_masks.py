@@ -1,0 +1,162 @@
+"""The masks of one photo: areas, boxes and records, packed."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from segment_anything.utils.amg import batched_mask_to_box
+
+from samrefine_runtime import rle
+from samrefine_runtime.errors import MaskFileError, SettingsError
+from samrefine_runtime.masks import Masks
+
+stacks = hnp.array_shapes(min_dims=3, max_dims=3, max_side=7).flatmap(
+    lambda shape: hnp.arrays(bool, shape)
+)
+
+
+def packed(stack: NDArray[np.bool_]) -> Masks:
+    return Masks.from_dense(stack.shape[1:], stack)
+
+
+def described(stack: NDArray[np.bool_], first: int = 0) -> Masks:
+    """Masks with scores, points and crops that tell them apart."""
+    n = len(stack)
+    index = np.arange(first, first + n)
+    return Masks.from_runs(
+        stack.shape[1:],
+        [rle.encode(mask) for mask in stack],
+        predicted_iou=(index / 100).astype(np.float32),
+        stability_score=(index / 10).astype(np.float32),
+        point_coords=np.stack([index, index + 0.5], axis=1),
+        crop_boxes=np.tile(np.array([1, 2, 5, 8], np.int32), (n, 1)),
+    )
+
+
+@given(stacks)
+def test_what_goes_in_comes_out(stack: NDArray[np.bool_]) -> None:
+    masks = packed(stack)
+    assert len(masks) == len(stack)
+    assert masks.size == stack.shape[1:]
+    assert all(np.array_equal(masks.dense(i), mask) for i, mask in enumerate(stack))
+    assert masks.areas.dtype == np.int64
+    assert masks.areas.tolist() == stack.sum(axis=(1, 2)).tolist()
+
+
+@given(stacks)
+def test_boxes_are_segment_anythings(stack: NDArray[np.bool_]) -> None:
+    expected = batched_mask_to_box(torch.from_numpy(stack))
+    assert packed(stack).boxes.tolist() == expected.tolist()
+
+
+@given(stacks)
+def test_spans_are_the_runs_of_ones(stack: NDArray[np.bool_]) -> None:
+    starts, ends, owner = packed(stack).spans()
+    flat = np.zeros((len(stack), stack[0].size), bool)
+    for start, end, mask in zip(starts, ends, owner, strict=True):
+        assert not flat[mask, start:end].any()
+        flat[mask, start:end] = True
+    assert np.array_equal(flat.reshape(len(stack), *stack.shape[:0:-1]).transpose(0, 2, 1), stack)
+
+
+@given(stacks, st.data())
+def test_select_takes_every_column_along(stack: NDArray[np.bool_], data: st.DataObject) -> None:
+    masks = described(stack)
+    index = data.draw(st.lists(st.integers(0, len(stack) - 1), max_size=6))
+    chosen = masks.select(index)
+    assert len(chosen) == len(index)
+    for place, i in enumerate(index):
+        assert np.array_equal(chosen.dense(place), stack[i])
+        for name in ("boxes", "predicted_iou", "stability_score", "point_coords", "crop_boxes"):
+            assert np.array_equal(getattr(chosen, name)[place], getattr(masks, name)[i]), name
+
+
+@given(stacks, st.data())
+def test_concatenate_keeps_order(stack: NDArray[np.bool_], data: st.DataObject) -> None:
+    cut = sorted(data.draw(st.lists(st.integers(0, len(stack)), max_size=3)))
+    bounds = [0, *cut, len(stack)]
+    parts = [described(stack[start:stop], start) for start, stop in itertools.pairwise(bounds)]
+    joined, expected = Masks.concatenate(parts), described(stack)
+    for name in ("counts", "offsets", "boxes", "predicted_iou", "point_coords", "crop_boxes"):
+        assert np.array_equal(getattr(joined, name), getattr(expected, name)), name
+        assert getattr(joined, name).dtype == getattr(expected, name).dtype, name
+
+
+def test_no_masks() -> None:
+    masks = Masks.from_dense((4, 5), [])
+    assert len(masks) == 0
+    assert masks.areas.shape == (0,)
+    assert masks.boxes.shape == (0, 4)
+    assert masks.to_records() == []
+    assert len(Masks.concatenate([masks, masks]).select([])) == 0
+
+
+@given(stacks)
+def test_what_is_not_known_is_filled_in(stack: NDArray[np.bool_]) -> None:
+    masks = packed(stack)
+    height, width = masks.size
+    assert (masks.predicted_iou == 1).all()
+    assert (masks.stability_score == 1).all()
+    assert np.isnan(masks.point_coords).all()
+    assert (masks.crop_boxes == [0, 0, width, height]).all()
+
+
+def test_a_record_is_segment_anythings() -> None:
+    stack = np.zeros((1, 6, 9), bool)
+    stack[0, 1:4, 2:8] = True
+    (record,) = described(stack, 7).to_records()
+    assert np.array_equal(record.pop("segmentation"), stack[0])
+    expected: dict[str, Any] = {
+        "area": 18,
+        "bbox": [2, 1, 5, 2],
+        "predicted_iou": float(np.float32(0.07)),
+        "point_coords": [[7.0, 7.5]],
+        "stability_score": float(np.float32(0.7)),
+        "crop_box": [1, 2, 4, 6],
+    }
+    assert record == expected
+    assert list(record) == list(expected)
+    for key, value in expected.items():
+        assert type(record[key]) is type(value), key
+    assert all(type(value) is int for value in record["bbox"] + record["crop_box"])
+
+
+@given(stacks)
+def test_segmentations_of_every_mode_agree(stack: NDArray[np.bool_]) -> None:
+    masks = packed(stack)
+    binary, runs, compressed = map(
+        masks.to_records, ("binary_mask", "uncompressed_rle", "coco_rle")
+    )
+    for i, mask in enumerate(stack):
+        assert binary[i]["segmentation"].dtype == bool
+        assert np.array_equal(binary[i]["segmentation"], mask)
+        size, counts = runs[i]["segmentation"]["size"], runs[i]["segmentation"]["counts"]
+        assert size == list(mask.shape)
+        assert all(type(count) is int for count in counts)
+        assert np.array_equal(rle.decode(np.array(counts), mask.shape), mask)
+        assert compressed[i]["segmentation"]["size"] == list(mask.shape)
+        text = compressed[i]["segmentation"]["counts"]
+        assert np.array_equal(rle.from_coco_string(text, mask.shape), counts)
+
+
+def test_unknown_output_mode() -> None:
+    with pytest.raises(SettingsError, match="output_mode is 'png', expected one of"):
+        packed(np.ones((1, 2, 2), bool)).to_records("png")  # type: ignore[arg-type]
+
+
+def test_mask_of_another_size() -> None:
+    with pytest.raises(MaskFileError, match=r"mask 1 has shape \(3, 2\), expected \(2, 3\)"):
+        Masks.from_dense((2, 3), [np.zeros((2, 3), bool), np.zeros((3, 2), bool)])
+
+
+def test_columns_of_different_lengths() -> None:
+    with pytest.raises(SettingsError, match="predicted_iou has 3 rows, expected 1"):
+        Masks.from_runs((1, 2), [np.array([2], np.uint32)], predicted_iou=np.zeros(3, np.float32))
