@@ -35,17 +35,18 @@ class DemoPhoto:
         return read_label(self.path.with_suffix(".png"))
 
 
-def demo_photos(classes: Sequence[str], folder: Path = IMAGES) -> list[DemoPhoto]:
+def demo_photos(classes: Sequence[str], folder: Path | None = None) -> list[DemoPhoto]:
     """The embedded photos by name.
 
     Args:
         classes: foreground names (C,) of the demo bundle.
-        folder: of `<name>.jpg`, `<name>.png` and `image_labels.csv`.
+        folder: of `<name>.jpg`, `<name>.png` and `image_labels.csv`, None for the embedded one.
 
     Raises:
         SettingsError: this build holds none.
         LabelError: image-level labels that do not go with the classes.
     """
+    folder = folder or IMAGES
     if not folder.is_dir():
         raise SettingsError("this build of samrefine holds no embedded demo photos")
     labels = read_image_labels(folder / "image_labels.csv", classes)

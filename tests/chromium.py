@@ -34,6 +34,7 @@ _FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
+_KEY_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
 # Chromium reads its commands from descriptor 3 and answers on 4.
 _LAUNCH = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4);"
@@ -92,12 +93,11 @@ class Page:
 
     def press(self, key: str) -> None:
         """Press and release a key, by its DOM name."""
-        text = {"text": key} if len(key) == 1 else {}
-        code = {"ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, "Escape": 27, "Enter": 13}.get(key, 0)
+        details: dict[str, Any] = {"key": key, "windowsVirtualKeyCode": _KEY_CODES.get(key, 0)}
+        if len(key) == 1:
+            details["text"] = key
         for kind in ("keyDown", "keyUp"):
-            self.send(
-                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **text
-            )
+            self.send("Input.dispatchKeyEvent", type=kind, **details)
 
     def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         """Change the window and the colour scheme."""
@@ -147,7 +147,11 @@ def open_chromium() -> Iterator[Page]:
     read_commands, write_commands = os.pipe()
     read_answers, write_answers = os.pipe()
     theirs = read_commands, write_answers
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        os.fdopen(write_commands, "wb") as commands,
+        os.fdopen(read_answers, "rb") as answers,
+    ):
         launch = [sys.executable, "-S", "-c", _LAUNCH, *map(str, theirs)]
         browser = subprocess.Popen(
             [*launch, str(CHROMIUM), *_FLAGS, f"--user-data-dir={profile}"],
@@ -158,11 +162,7 @@ def open_chromium() -> Iterator[Page]:
         for end in theirs:
             os.close(end)
         try:
-            with (
-                os.fdopen(write_commands, "wb") as commands,
-                os.fdopen(read_answers, "rb") as answers,
-            ):
-                yield Page(commands, answers)
+            yield Page(commands, answers)
         finally:
             browser.terminate()
             browser.wait(timeout=30)

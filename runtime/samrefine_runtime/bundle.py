@@ -76,6 +76,8 @@ class Bundle:
     precision: str
     defaults: Mapping[str, Any]
     """generator and CAM settings to use where the caller gives none"""
+    random_seed: int | None
+    """of random weights, None for trained ones"""
     manifest: Mapping[str, Any] = field(repr=False)
 
     @classmethod
@@ -120,15 +122,6 @@ class Bundle:
             raise BundleError(f"bundle {self.path} holds no CAM classifier; add it with export cam")
         return self.cam
 
-    @property
-    def random_seed(self) -> int | None:
-        """Seed of random weights, None for trained ones."""
-        for part in ("sam", "cam"):
-            seed = (self.manifest.get(part) or {}).get("random_weights")
-            if seed is not None:
-                return int(seed)
-        return None
-
 
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file, read in 1 MiB pieces."""
@@ -169,8 +162,14 @@ def _from_manifest(folder: Path, manifest: dict[str, Any]) -> Bundle:
         cam=None if cam is None else _cam_image(cam),
         precision=str(manifest.get("precision", "fp32")),
         defaults=dict(manifest.get("defaults", {})),
+        random_seed=_random_seed(sam or {}, cam or {}),
         manifest=manifest,
     )
+
+
+def _random_seed(*parts: dict[str, Any]) -> int | None:
+    seeds = [part.get("random_weights") for part in parts]
+    return next((int(seed) for seed in seeds if seed is not None), None)
 
 
 def _graph(folder: Path, name: str, entry: dict[str, Any]) -> Graph:
@@ -209,7 +208,7 @@ def _check_files(graph: Graph, check_hashes: bool) -> None:
 def _sam_image(entry: dict[str, Any]) -> SamImage:
     channels, height, width = entry["embedding"]
     return SamImage(
-        size=int(entry["image_size"]),
+        size=_positive(entry["image_size"]),
         mean=_rgb(entry["mean"]),
         std=_rgb(entry["std"]),
         embedding=(int(channels), int(height), int(width)),
@@ -218,13 +217,21 @@ def _sam_image(entry: dict[str, Any]) -> SamImage:
 
 
 def _cam_image(entry: dict[str, Any]) -> CamImage:
+    if not isinstance(entry["classes"], list):
+        raise TypeError(f"classes are {entry['classes']!r}, expected a list of names")
     return CamImage(
         classes=tuple(str(name) for name in entry["classes"]),
         mean=_rgb(entry["mean"]),
         std=_rgb(entry["std"]),
-        stride=int(entry["stride"]),
+        stride=_positive(entry["stride"]),
         has_background=bool(entry["has_background"]),
     )
+
+
+def _positive(value: Any) -> int:
+    if int(value) < 1:
+        raise ValueError(f"expected at least 1, got {value}")
+    return int(value)
 
 
 def _rgb(values: list[float]) -> NDArray[np.float32]:

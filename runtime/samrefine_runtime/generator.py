@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -278,8 +278,11 @@ class MaskGenerator:
         half = len(points) // 2
         first = self._decode(embedding, points[:half])
         second = self._decode(embedding, points[half:])
-        second = second._replace(owners=second.owners + half)
-        return Decoded(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+        return Decoded(
+            np.concatenate([first.logits, second.logits]),
+            np.concatenate([first.scores, second.scores]),
+            np.concatenate([first.owners, second.owners + half]),
+        )
 
     def _decode_at_once(self, embedding: ImageEmbedding, points: Points) -> Decoded:
         threshold = self.settings.pred_iou_thresh

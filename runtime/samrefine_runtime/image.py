@@ -31,16 +31,17 @@ def read_image(path: str | Path) -> RgbImage:
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
-            return np.array(_eight_bit(upright).convert("RGB"))
+            return np.array(_eight_bit(upright, image.format).convert("RGB"))
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         raise ImageError(f"{path}: not a readable image ({error})") from error
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, kind: str | None) -> Image.Image:
     if not image.mode.startswith("I") and image.mode != "F":
         return image
     values = np.asarray(image).astype(np.float64)
-    scale = 257.0 if values.max(initial=0) > 255 else 1.0
+    is_sixteen_bit = ";16" in image.mode or kind == "PNG"  # which Pillow 10 opens as "I"
+    scale = 257.0 if is_sixteen_bit or values.max(initial=0) > 255 else 1.0
     return Image.fromarray(np.clip(np.rint(values / scale), 0, 255).astype(np.uint8))
 
 

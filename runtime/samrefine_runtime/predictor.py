@@ -51,7 +51,7 @@ class Predictor:
         Args:
             point_coords: (K, 2) XY pixels of the photo.
             point_labels: (K,) 1 foreground, 0 background.
-            box: (4,) XYXY pixels of the photo.
+            box: (4,) or (1, 4) XYXY pixels of the photo.
             mask_input: (1, h, w) low-res logits of an earlier prediction.
             multimask_output: three masks for an ambiguous prompt, else one.
             return_logits: logits in the place of masks.
@@ -66,7 +66,7 @@ class Predictor:
         low_res, scores = self.predict_low_res(
             None if point_coords is None else np.asarray(point_coords, np.float64)[None],
             None if point_labels is None else np.asarray(point_labels, np.float64)[None],
-            None if box is None else np.asarray(box, np.float64)[None],
+            None if box is None else np.asarray(box, np.float64).reshape(1, -1),
             None if mask_input is None else mask_input[None],
             multimask_output,
         )
@@ -157,7 +157,11 @@ def _count(
     """Number of prompts; SettingsError where shapes do not agree."""
     if (coords is None) != (labels is None):
         raise SettingsError("point_coords and point_labels are only given together")
-    if coords is not None and labels is not None and coords.shape != (*labels.shape[:2], 2):
+    if (
+        coords is not None
+        and labels is not None
+        and (labels.ndim != 2 or coords.shape != (*labels.shape, 2))
+    ):
         raise SettingsError(
             f"points are {coords.shape} with labels {labels.shape}, expected (N, K, 2) and (N, K)"
         )

@@ -25,9 +25,21 @@ def export() -> None:
 @click.option(
     "--random-weights", type=int, metavar="SEED", help="No checkpoint: for tests and benchmarks."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="int8: faster encoder on CPUs with VNNI, masks differ a little.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 def sam(
-    model: str, checkpoint: Path | None, out: Path, random_weights: int | None, quiet: bool
+    model: str,
+    checkpoint: Path | None,
+    out: Path,
+    random_weights: int | None,
+    precision: str,
+    quiet: bool,
 ) -> None:
     """Segment Anything or MobileSAM: encoder, decoder and everything graph."""
     module = _exporter("sam")
@@ -36,6 +48,7 @@ def sam(
         checkpoint,
         out,
         random_weights=random_weights,
+        precision=precision,
         progress=lambda step: None if quiet else click.echo(f"{step} ...", err=True),
     )
     if not quiet:

@@ -50,8 +50,12 @@ class LabelWriter:
         self.classes = ("background", *classes)
 
     def has(self, image_id: str) -> bool:
-        """Whether everything of a photo was written."""
-        return self._summary(image_id).is_file()
+        """Whether every file of a photo in the chosen formats was written."""
+        files = [self._summary(image_id), self._label(image_id)]
+        files += [self._labelme(image_id)] if "labelme" in self.formats else []
+        files += [self._yolo(image_id)] if "yolo" in self.formats else []
+        files += [self._overlay(image_id)] if self.overlay else []
+        return all(file.is_file() for file in files)
 
     def write(
         self,
@@ -64,20 +68,17 @@ class LabelWriter:
         name = photo.stem
         write_label(self._label(name), result.label)
         if "labelme" in self.formats:
-            write_labelme(
-                self.out / "labelme" / f"{name}.json", result.label, self.classes, photo.resolve()
-            )
+            write_labelme(self._labelme(name), result.label, self.classes, photo.resolve())
         if "yolo" in self.formats:
-            write_yolo(
-                self.out / "yolo" / "labels" / f"{name}.txt", result.label, len(self.classes)
-            )
+            write_yolo(self._yolo(name), result.label, len(self.classes))
         if self.overlay:
-            write_picture(self.out / "overlays" / f"{name}.jpg", draw_label(image, result.label))
-        # An entry that an earlier run left must not stand for the new label.
-        self._entry(name).unlink(missing_ok=True)
+            write_picture(self._overlay(name), draw_label(image, result.label))
         if self.report:
             entry = ReportEntry.of(name, image, result, ground_truth, side=self.picture_side)
             entry.write(self._entry(name))
+        elif self._entry(name).is_file():
+            # An earlier run's entry must not stand for the new label.
+            self._entry(name).unlink()
         summary = {"image": photo.name, **result.summary(self.classes[1:])}
         write_bytes(self._summary(name), (json.dumps(summary, indent=2) + "\n").encode())
 
@@ -123,6 +124,15 @@ class LabelWriter:
 
     def _label(self, image_id: str) -> Path:
         return self.out / "voc" / f"{image_id}.png"
+
+    def _labelme(self, image_id: str) -> Path:
+        return self.out / "labelme" / f"{image_id}.json"
+
+    def _yolo(self, image_id: str) -> Path:
+        return self.out / "yolo" / "labels" / f"{image_id}.txt"
+
+    def _overlay(self, image_id: str) -> Path:
+        return self.out / "overlays" / f"{image_id}.jpg"
 
     def _summary(self, image_id: str) -> Path:
         return self.out / "summary" / f"{image_id}.json"

@@ -42,7 +42,7 @@ def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch, graph: Path) -> No
 
 
 def test_unknown_backend(graph: Path) -> None:
-    with pytest.raises(BackendError, match="^backend is 'tpu', expected one of auto, cpu, cuda"):
+    with pytest.raises(BackendError, match=r"^backend is 'tpu', expected one of auto, cpu, cuda"):
         OrtSession(graph, backend="tpu")  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ make_importable()
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer  # noqa: E402
 from segment_anything.modeling.common import LayerNorm2d  # noqa: E402
 
-IMAGE_SIZE = 256
+IMAGE_SIZE = 192
 STRIDE = 8
 DIM = 96
 CAM_SIZE = 256

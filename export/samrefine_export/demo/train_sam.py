@@ -43,8 +43,9 @@ class SamConfig:
     seed: int = 0
     stages: tuple[Stage, ...] = (
         Stage(3000, 96, 8, 6),
-        Stage(2000, 128, 8, 8),
-        Stage(1000, IMAGE_SIZE, 6, 6),
+        Stage(1000, 128, 8, 8),
+        Stage(1000, IMAGE_SIZE, 8, 6),
+        Stage(1000, IMAGE_SIZE, 8, 6),
     )
     """small first, where following a prompt is learnt cheaply; then finer"""
     rate: float = 1e-3

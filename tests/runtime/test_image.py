@@ -1,0 +1,189 @@
+"""Photos of every kind, and SAM's preprocessing to the bit."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from samrefine_runtime.bundle import SamImage
+from samrefine_runtime.errors import ImageError
+from samrefine_runtime.image import check_image, preprocess, read_image, resized_size
+from tests.photos import synthetic
+from tests.small_sam import PIXEL_MEAN, PIXEL_STD
+
+PHOTO = synthetic((20, 30))
+SAM = SamImage(
+    size=1024,
+    mean=np.array(PIXEL_MEAN, np.float32),
+    std=np.array(PIXEL_STD, np.float32),
+    embedding=(256, 64, 64),
+    mask_threshold=0.0,
+)
+
+
+def saved(path: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "webp"])
+def test_lossless_files(tmp_path: Path, suffix: str) -> None:
+    options = {"lossless": True} if suffix == "webp" else {}
+    image = read_image(saved(tmp_path / f"a.{suffix}", Image.fromarray(PHOTO), **options))
+    assert image.dtype == np.uint8
+    assert np.array_equal(image, PHOTO)
+
+
+def test_jpeg(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", Image.fromarray(PHOTO), quality=95, subsampling=0)
+    assert np.abs(read_image(path).astype(int) - PHOTO).mean() < 4
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr", "HSV"])
+def test_modes_become_rgb(tmp_path: Path, mode: str) -> None:
+    converted = Image.fromarray(PHOTO).convert(mode)
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr") else "a.png")
+    if mode == "HSV":  # no file format holds it
+        path = saved(path, converted.convert("RGB"))
+    else:
+        saved(path, converted)
+    image = read_image(path)
+    assert image.shape == (20, 30, 3)
+    assert image.dtype == np.uint8
+    assert np.array_equal(image, np.asarray(converted.convert("RGB")))
+
+
+def test_alpha_is_dropped(tmp_path: Path) -> None:
+    alpha = np.zeros((20, 30, 1), np.uint8)
+    path = saved(tmp_path / "a.png", Image.fromarray(np.concatenate([PHOTO, alpha], axis=2)))
+    assert np.array_equal(read_image(path), PHOTO)
+
+
+def test_palette_with_transparency(tmp_path: Path) -> None:
+    image = Image.fromarray(PHOTO).quantize(8)
+    path = saved(tmp_path / "a.png", image, transparency=3)
+    assert np.array_equal(read_image(path), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_keep_their_high_byte(tmp_path: Path, suffix: str) -> None:
+    gray = PHOTO[..., 0].astype(np.uint16)
+    path = saved(tmp_path / f"a.{suffix}", Image.fromarray(gray * 257))
+    assert np.array_equal(read_image(path), np.repeat(PHOTO[..., :1], 3, axis=2))
+
+
+def test_dark_sixteen_bit_photos_stay_dark(tmp_path: Path) -> None:
+    """The same camera's photos are on one scale, whatever is on them."""
+    gray = np.full((4, 5), 200, np.uint16)
+    assert read_image(saved(tmp_path / "a.png", Image.fromarray(gray))).max() == 1
+
+
+def test_thirty_two_bits(tmp_path: Path) -> None:
+    for dtype in (np.int32, np.float32):
+        path = saved(tmp_path / "a.tif", Image.fromarray(PHOTO[..., 0].astype(dtype)))
+        assert np.array_equal(read_image(path)[..., 0], PHOTO[..., 0])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    """The stored pixels are turned so that the orientation turns them upright."""
+    turned = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(turned[orientation](PHOTO)))
+    assert np.array_equal(read_image(saved(tmp_path / "a.png", stored, exif=exif)), PHOTO)
+
+
+def broken_files() -> dict[str, bytes]:
+    jpeg, png = io.BytesIO(), io.BytesIO()
+    Image.fromarray(synthetic((200, 200))).save(jpeg, "JPEG")
+    Image.fromarray(PHOTO).save(png, "PNG")
+    return {
+        "empty.jpg": b"",
+        "text.png": b"not an image\n",
+        "header.jpg": jpeg.getvalue()[:20],
+        "truncated.jpg": jpeg.getvalue()[: len(jpeg.getvalue()) // 2],
+        "truncated.png": png.getvalue()[: len(png.getvalue()) // 2],
+        "damaged.png": png.getvalue()[:60] + bytes(40) + png.getvalue()[100:],
+    }
+
+
+@pytest.mark.parametrize("name", broken_files())
+def test_files_that_are_not_images(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(broken_files()[name])
+    with pytest.raises(ImageError, match=f"{name}: not a readable image"):
+        read_image(tmp_path / name)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.jpg", tmp_path):
+        with pytest.raises(ImageError, match="no such file"):
+            read_image(path)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (4, 5), (4, 5, 1), (4, 5, 4), (3,)])
+def test_arrays_of_another_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match=r"expected \(H, W, 3\) uint8 RGB"):
+        check_image(np.zeros(shape, np.uint8))
+
+
+def test_arrays_of_another_type() -> None:
+    with pytest.raises(ImageError, match=r"image is \(2, 2, 3\) float64"):
+        check_image(np.zeros((2, 2, 3)))  # type: ignore[arg-type]
+
+
+def reference_input(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    """What `SamPredictor.set_image` gives the encoder."""
+
+    class Encoder(torch.nn.Module):
+        img_size = size
+
+    sam = Sam(Encoder(), torch.nn.Identity(), torch.nn.Identity(), PIXEL_MEAN, PIXEL_STD)
+    resized = torch.as_tensor(ResizeLongestSide(size).apply_image(image))
+    return sam.preprocess(resized.permute(2, 0, 1)[None]).numpy()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(32, 48), (375, 500), (500, 375), (2000, 3000), (333, 333), (1024, 1024), (1500, 2)],
+    ids=str,
+)
+def test_preprocessing_is_segment_anythings_to_the_bit(shape: tuple[int, int]) -> None:
+    image = synthetic(shape)
+    actual = preprocess(image, SAM)
+    assert actual.dtype == np.float32
+    assert np.array_equal(actual, reference_input(image, 1024))
+
+
+@pytest.mark.parametrize("size", [(375, 500), (500, 375), (1, 1), (2000, 3000), (1023, 767)])
+def test_resized_size_is_segment_anythings(size: tuple[int, int]) -> None:
+    for long_side in (256, 1024):
+        expected = ResizeLongestSide.get_preprocess_shape(*size, long_side)
+        assert resized_size(size, long_side) == expected
+
+
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])
+def test_photos_too_narrow_for_the_reference(shape: tuple[int, int]) -> None:
+    pixels = preprocess(np.full((*shape, 3), 200, np.uint8), SAM)
+    expected = (200 - SAM.mean) / SAM.std
+    line = pixels[0, :, 0] if shape[0] == 1 else pixels[0, :, :, 0]
+    np.testing.assert_allclose(line, np.repeat(expected[:, None], 1024, axis=1), rtol=1e-6)
+    assert np.count_nonzero(pixels) == 3 * 1024
