@@ -56,11 +56,14 @@ class BundleWriter:
         self.manifest[section] = value
 
     def add_graph(self, name: str, onnx_path: Path) -> None:
-        """Move an .onnx file and its external data in as graph `name`, under its own file names."""
+        """Move an .onnx file and its external data in as graph `name`, under its own file names.
+
+        External data that an earlier graph brought along is shared.
+        """
         model = onnx.load(onnx_path, load_external_data=False)
         files = [onnx_path.name, *external_files(model)]
         for file in files:
-            if onnx_path.parent != self.staging:
+            if (onnx_path.parent / file).is_file():
                 shutil.move(onnx_path.parent / file, self.staging / file)
         self.manifest["graphs"][name] = {
             "files": [{"file": f, "sha256": sha256_of(self.staging / f)} for f in files],

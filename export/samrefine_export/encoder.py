@@ -14,7 +14,12 @@ from __future__ import annotations
 import copy
 
 import torch
-from segment_anything.modeling.image_encoder import Attention, ImageEncoderViT, get_rel_pos
+from segment_anything.modeling.image_encoder import (
+    Attention,
+    Block,
+    ImageEncoderViT,
+    get_rel_pos,
+)
 from torch import Tensor, nn
 
 
@@ -88,9 +93,9 @@ def with_plain_attention(encoder: ImageEncoderViT) -> ImageEncoderViT:
     return plain
 
 
-def _plain_block(block: nn.Module, side: int) -> nn.Module:
+def _plain_block(block: Block, side: int) -> Block:
     plain = copy.copy(block)
     plain._modules = dict(block._modules)
-    window = plain.window_size or side
+    window = int(block.window_size) or side
     plain.attn = PlainAttention(block.attn, (window, window))
     return plain

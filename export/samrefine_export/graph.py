@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import onnx
 import torch
+from onnx.external_data_helper import set_external_data
 from torch import Tensor, nn
 
 from samrefine_export.errors import ExportError, first_line
 
 OPSET = 20
 """Gelu and LayerNormalization are single operators from 20 on"""
+
+_SHARED_FROM = 1024
+_ALIGNMENT = 64
+"""bytes; so that runtimes can map the file into memory"""
 
 _EMBEDDED_LIMIT = 1_800_000_000
 """bytes; protobuf ends at 2 GB, beyond this the weights go to external data"""
@@ -62,6 +68,37 @@ def export_graph(
     assert program is not None  # only without dynamo
     program.save(str(path), external_data=size > _EMBEDDED_LIMIT)
     _strip_traces(path)
+
+
+def share_weights(paths: Sequence[Path], data: Path) -> None:
+    """Move the weights of several graphs into one external data file, equal ones once.
+
+    Args:
+        paths: graphs without external data, in the folder of `data`; rewritten in place.
+        data: file to write.
+    """
+    places: dict[bytes, tuple[int, int]] = {}
+    with data.open("wb") as file:
+        for path in paths:
+            model = onnx.load(path)
+            for tensor in model.graph.initializer:
+                if tensor.ByteSize() >= _SHARED_FROM:
+                    _move_out(tensor, file, data.name, places)
+            path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _move_out(
+    tensor: onnx.TensorProto, file: BinaryIO, name: str, places: dict[bytes, tuple[int, int]]
+) -> None:
+    raw = onnx.numpy_helper.to_array(tensor).tobytes()
+    key = hashlib.sha256(raw).digest()
+    if key not in places:
+        file.write(bytes(-file.tell() % _ALIGNMENT))
+        places[key] = (file.tell(), len(raw))
+        file.write(raw)
+    tensor.raw_data = raw
+    set_external_data(tensor, name, *places[key])
+    tensor.ClearField("raw_data")
 
 
 def _dims(axes: Mapping[int, str]) -> dict[int, Any]:

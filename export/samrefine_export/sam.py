@@ -18,7 +18,7 @@ from samrefine_export.checkpoints import load_strict, read_checkpoint
 from samrefine_export.decoder import EverythingDecoder, PromptDecoder
 from samrefine_export.encoder import with_plain_attention
 from samrefine_export.errors import ExportError
-from samrefine_export.graph import export_graph
+from samrefine_export.graph import export_graph, share_weights
 from samrefine_export.precision import PRECISIONS, quantise_int8
 from samrefine_export.tiny_vit import build_mobile_sam, fuse_batch_norms
 from samrefine_runtime.bundle import sha256_of
@@ -126,19 +126,21 @@ def export_sam_module(
     """
     sam = sam.eval().requires_grad_(False)
     with tempfile.TemporaryDirectory() as folder, BundleWriter(out) as bundle:
+        paths = {name: Path(folder) / f"{name}.onnx" for name in _GRAPHS}
         for name, export in _GRAPHS.items():
             progress(f"exporting {name}")
-            path = Path(folder) / f"{name}.onnx"
-            export(sam, path)
-            if name == "encoder" and precision == "int8":
-                progress("quantising encoder")
-                quantise_int8(path)
+            export(sam, paths[name])
+        if precision == "int8":
+            progress("quantising encoder")
+            quantise_int8(paths["encoder"])
+        share_weights([paths["decoder"], paths["everything"]], Path(folder) / "decoder.data")
+        progress("writing the bundle")
+        for name, path in paths.items():
             bundle.add_graph(name, path)
         bundle.set("sam", {"arch": arch, **_image_settings(sam), **source})
         bundle.set("precision", precision)
         if defaults:
             bundle.set("defaults", {**bundle.manifest["defaults"], **defaults})
-        progress("writing the bundle")
 
 
 def _image_settings(sam: Sam) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+"""The trained demo networks as the bundle that the wheel carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from samrefine_export.cam import export_cam_network
+from samrefine_export.cam_networks import CamNetwork
+from samrefine_export.demo.model import build_demo_classifier, build_demo_sam
+from samrefine_export.demo.scenes import CLASSES
+from samrefine_export.sam import export_sam_module
+
+GENERATOR_DEFAULTS: dict[str, Any] = {
+    "points_per_side": 24,
+    "pred_iou_thresh": 0.6,
+    "stability_score_thresh": 0.8,
+    "box_nms_thresh": 0.7,
+}
+"""chosen on scenes between the training and the held-out ones; nothing is tuned per image"""
+
+CAM_DEFAULTS: dict[str, Any] = {"scales": [1.0, 0.5, 1.5], "background_score": 0.25}
+
+
+def write_demo_bundle(weights: Path, out: Path) -> None:
+    """Export `demo_sam.pt` and `demo_cam.pt` of the folder `weights` into the bundle `out`."""
+    sam, about = build_demo_sam(), _load(weights / "demo_sam.pt")
+    sam.load_state_dict(about.pop("state_dict"))
+    trained = {"trained_by": "python -m samrefine_export.demo train", **about["about"]}
+    export_sam_module(
+        sam, out, arch="demo", source={"training": trained}, defaults=GENERATOR_DEFAULTS
+    )
+    classifier, about = build_demo_classifier(), _load(weights / "demo_cam.pt")
+    classifier.load_state_dict(about.pop("state_dict"))
+    network = CamNetwork(classifier.eval(), stride=8)
+    export_cam_network(network, list(CLASSES), out, arch="demo", defaults=CAM_DEFAULTS, name="demo")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content

@@ -1,0 +1,319 @@
+"""`samrefine refine`, with a bundle and with stored masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.formats.coco import MASK_CLASSES, open_coco
+from samrefine_runtime.formats.mask_folder import write_mask_folder
+from samrefine_runtime.formats.records import write_masks
+from samrefine_runtime.formats.voc import PALETTE, read_label, write_label
+from samrefine_runtime.generator import MaskGenerator
+from samrefine_runtime.image import read_image
+from samrefine_runtime.masks import Masks
+from tests.command import failed, files_in, run, write_photo
+from tests.photos import VOC, needs_voc
+from tests.sepl import Stack, made_up_masks, naive_sepl
+
+SIZE = (40, 56)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """Pseudo labels a.png and b.png."""
+    folder = tmp_path / "labels"
+    label = np.zeros(SIZE, np.uint8)
+    label[6:20, 6:20], label[22:36, 30:50], label[0] = 1, 15, 255
+    write_label(folder / "a.png", label)
+    write_label(folder / "b.png", label[::-1].copy())
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path, labels: Path) -> Path:
+    for seed, label in enumerate(sorted(labels.glob("*.png"))):
+        write_photo(tmp_path / "photos" / f"{label.stem}.jpg", seed, SIZE)
+    return tmp_path / "photos"
+
+
+def stacks(labels: Path, count: int = 9) -> dict[str, Stack]:
+    return {
+        path.stem: made_up_masks(read_label(path), count, seed)
+        for seed, path in enumerate(sorted(labels.glob("*.png")))
+    }
+
+
+def write_reference_layout(folder: Path, stack: Stack) -> None:
+    """0/255 PNG files, as SAM_WSSS reads them; written without this package."""
+    folder.mkdir(parents=True)
+    for index, mask in enumerate(stack):
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{index}.png")
+
+
+def store(kind: str, folder: Path, found: dict[str, Stack]) -> Path:
+    masks = {name: Masks.from_dense(stack.shape[1:], stack) for name, stack in found.items()}
+    if kind == "coco":
+        with open_coco(folder / "instances.json", MASK_CLASSES) as coco:
+            for name in masks:
+                coco.add_masks(f"{name}.jpg", masks[name])
+    for name, stack in found.items():
+        if kind == "reference":
+            write_reference_layout(folder / name, stack)
+        elif kind == "png":
+            write_mask_folder(folder / name, masks[name])
+        elif kind == "records":
+            write_masks(folder / f"{name}.json", masks[name])
+        elif kind == "plain":
+            (folder).mkdir(exist_ok=True)
+            records = masks[name].to_records("uncompressed_rle")
+            plain = [{"segmentation": record["segmentation"]} for record in records]
+            (folder / f"{name}.json").write_text(json.dumps(plain))
+    return folder
+
+
+def assert_refined(
+    out: Path, labels: Path, found: dict[str, Stack], method: str = "max_iou_imp2"
+) -> None:
+    assert files_in(out) == [f"{name}.png" for name in sorted(found)]
+    for name, stack in found.items():
+        expected = naive_sepl(read_label(labels / f"{name}.png"), stack, method)
+        assert np.array_equal(read_label(out / f"{name}.png"), expected), name
+
+
+@pytest.mark.parametrize("kind", ["reference", "png", "records", "plain", "coco"])
+def test_stored_masks(kind: str, labels: Path, out: Path, tmp_path: Path) -> None:
+    found = stacks(labels)
+    masks = store(kind, tmp_path / "masks", found)
+    result = run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "2 done" in result.stderr
+    assert_refined(out, labels, found)
+
+
+@needs_voc
+def test_all_voc_labels_with_masks_in_the_references_layout(tmp_path: Path) -> None:
+    labels, masks, out = VOC / "transcam", tmp_path / "masks", tmp_path / "out"
+    found = stacks(labels, 5)
+    assert len(found) == 150
+    store("reference", masks, found)
+    result = run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out, "-q")
+    assert result.exit_code == 0, result.output
+    assert_refined(out, labels, found)
+
+
+@needs_voc
+def test_all_voc_labels_with_masks_as_records(tmp_path: Path) -> None:
+    labels, masks, out = VOC / "transcam", tmp_path / "masks", tmp_path / "out"
+    found = stacks(labels, 10)
+    store("records", masks, found)
+    result = run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out, "-q")
+    assert result.exit_code == 0, result.output
+    assert_refined(out, labels, found)
+
+
+def test_output_is_a_voc_png(labels: Path, out: Path, tmp_path: Path) -> None:
+    masks = store("records", tmp_path / "masks", stacks(labels))
+    run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out)
+    with Image.open(out / "a.png") as image:
+        assert image.mode == "P"
+        palette = image.getpalette()
+    assert palette is not None
+    assert palette[: 21 * 3] == PALETTE[:21].reshape(-1).tolist()
+
+
+@pytest.mark.parametrize("method", ["max_iou", "max_iou_imp", "argmax"])
+def test_methods(method: str, labels: Path, out: Path, tmp_path: Path) -> None:
+    found = stacks(labels)
+    masks = store("records", tmp_path / "masks", found)
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
+    assert run(*arguments, "--method", method).exit_code == 0
+    assert_refined(out, labels, found, method)
+
+
+def test_thresholds(labels: Path, out: Path, tmp_path: Path) -> None:
+    found = stacks(labels)
+    masks = store("records", tmp_path / "masks", found)
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
+    options = ["--min-inside", 0.2, "--min-cover", 0.4, "--max-area-ratio", 2]
+    assert run(*arguments, *options).exit_code == 0
+    for name, stack in found.items():
+        expected = naive_sepl(
+            read_label(labels / f"{name}.png"),
+            stack,
+            min_inside=0.2,
+            min_cover=0.4,
+            max_area_ratio=2,
+        )
+        assert np.array_equal(read_label(out / f"{name}.png"), expected)
+
+
+def generated(bundle: Path, photos: Path) -> dict[str, NDArray[np.bool_]]:
+    generator = MaskGenerator(Bundle.load(bundle), threads=1)
+    found = {}
+    for photo in sorted(photos.iterdir()):
+        masks = generator.generate(read_image(photo))
+        assert len(masks) > 0
+        found[photo.stem] = np.array([masks.dense(i) for i in range(len(masks))])
+    return found
+
+
+def test_with_a_bundle(labels: Path, photos: Path, out: Path, lively_bundle: Path) -> None:
+    arguments = ["refine", "--pseudo-labels", labels, "--images", photos, "--out", out]
+    result = run(*arguments, "--bundle", lively_bundle, "--threads", 1)
+    assert result.exit_code == 0, result.output
+    assert "holds random weights" in result.stderr
+    assert_refined(out, labels, generated(lively_bundle, photos))
+
+
+def test_both_ways_give_the_same(
+    labels: Path, photos: Path, out: Path, tmp_path: Path, lively_bundle: Path
+) -> None:
+    """`masks` then `refine --masks`, and `refine --bundle` at once."""
+    masks = tmp_path / "masks"
+    assert run("masks", photos, "--bundle", lively_bundle, "--out", masks).exit_code == 0
+    run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out / "a")
+    pseudo = ["refine", "--pseudo-labels", labels]
+    run(*pseudo, "--images", photos, "--bundle", lively_bundle, "--out", out / "b")
+    for name in ("a.png", "b.png"):
+        assert (out / "a" / name).read_bytes() == (out / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [],
+        ["--images"],
+        ["--bundle"],
+        ["--masks", "--images"],
+        ["--masks", "--bundle"],
+        ["--masks", "--images", "--bundle"],
+    ],
+    ids=" ".join,
+)
+def test_neither_or_both_sources(
+    given: list[str], labels: Path, photos: Path, out: Path, lively_bundle: Path
+) -> None:
+    values = {"--images": photos, "--bundle": lively_bundle, "--masks": photos}
+    options = [word for name in given for word in (name, values[name])]
+    message = failed(run("refine", "--pseudo-labels", labels, *options, "--out", out), 2)
+    assert message == "give either --images with --bundle, or --masks alone"
+    assert not out.exists()
+
+
+def test_labels_that_do_not_fit_are_reported(labels: Path, out: Path, tmp_path: Path) -> None:
+    masks = store("records", tmp_path / "masks", stacks(labels))
+    for name in ("class", "size", "text", "void"):
+        (masks / f"{name}.json").write_bytes((masks / "a.json").read_bytes())
+    write_label(labels / "class.png", np.full(SIZE, 21, np.uint8))
+    write_label(labels / "size.png", np.zeros((9, 9), np.uint8))
+    write_label(labels / "void.png", np.full(SIZE, 255, np.uint8))
+    write_label(labels / "nomasks.png", np.zeros(SIZE, np.uint8))
+    (labels / "text.png").write_text("not a picture")
+    result = run(
+        "refine", "--pseudo-labels", labels, "--masks", masks, "--out", out, "--json", "-q"
+    )
+    assert result.exit_code == 1
+    summary = json.loads(result.stdout)
+    assert [Path(name).name for name in summary["done"]] == ["a.png", "b.png", "void.png"]
+    failures = {Path(name).stem: message for name, message in summary["failed"].items()}
+    assert set(failures) == {"class", "size", "text", "nomasks"}
+    assert "class 21, expected 0 to 20 or 255" in failures["class"]
+    assert "expected (9, 9)" in failures["size"]
+    assert "not a readable label image" in failures["text"]
+    assert "no masks of nomasks" in failures["nomasks"]
+    assert files_in(out) == ["a.png", "b.png", "void.png"]
+    assert not read_label(out / "void.png").any()
+
+
+def test_more_classes_than_voc(labels: Path, out: Path, tmp_path: Path) -> None:
+    masks = store("records", tmp_path / "masks", stacks(labels))
+    write_label(labels / "a.png", np.full(SIZE, 80, np.uint8))
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
+    assert "class 80" in failed(run(*arguments), 1)
+    assert run(*arguments, "--num-classes", 81).exit_code == 0
+
+
+def test_label_of_another_size_than_its_photo(
+    labels: Path, photos: Path, out: Path, lively_bundle: Path
+) -> None:
+    write_photo(photos / "b.jpg", 5, (60, 44))
+    arguments = ["refine", "--pseudo-labels", labels, "--images", photos, "--out", out]
+    message = failed(run(*arguments, "--bundle", lively_bundle), 1)
+    assert f"label is 56 x 40 pixels, its photo {photos / 'b.jpg'} is 44 x 60" in message
+    assert files_in(out) == ["a.png"]
+
+
+def test_photo_that_is_missing_or_broken(
+    labels: Path, photos: Path, out: Path, lively_bundle: Path
+) -> None:
+    arguments = ["refine", "--pseudo-labels", labels, "--images", photos, "--out", out]
+    (photos / "a.jpg").write_bytes(b"")
+    assert "not a readable image" in failed(run(*arguments, "--bundle", lively_bundle), 1)
+    (photos / "a.jpg").unlink()
+    assert "no photo of this id" in failed(run(*arguments, "--bundle", lively_bundle), 1)
+    assert files_in(out) == ["b.png"]
+
+
+def test_damaged_masks_are_reported(labels: Path, out: Path, tmp_path: Path) -> None:
+    masks = store("records", tmp_path / "masks", stacks(labels))
+    (masks / "a.json").write_bytes((masks / "a.json").read_bytes()[:100])
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
+    assert "a.json" in failed(run(*arguments), 1)
+    assert files_in(out) == ["b.png"]
+
+
+def test_no_labels(tmp_path: Path, out: Path) -> None:
+    message = failed(
+        run("refine", "--pseudo-labels", tmp_path, "--masks", tmp_path, "--out", out), 2
+    )
+    assert f"no .png labels in {tmp_path}" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--min-inside", 2], "min_inside is 2.0, expected 0 to 1"),
+        (["--min-cover", -1], "min_cover is -1.0, expected 0 to 1"),
+        (["--max-area-ratio", 0], "max_area_ratio is 0.0, expected above 0"),
+        (["--num-classes", 0], "num_classes is 0, expected 2 to 255"),
+    ],
+    ids=str,
+)
+def test_settings_out_of_range(
+    options: list[object], message: str, labels: Path, out: Path
+) -> None:
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", labels, "--out", out]
+    assert message in failed(run(*arguments, *options), 2)
+    assert not out.exists()
+
+
+def test_resume(labels: Path, out: Path, tmp_path: Path) -> None:
+    masks = store("records", tmp_path / "masks", stacks(labels))
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
+    assert run(*arguments).exit_code == 0
+    (out / "a.png").unlink()
+    before = (out / "b.png").stat().st_mtime_ns
+    assert "1 done, 1 skipped" in run(*arguments, "--resume").stderr
+    assert (out / "b.png").stat().st_mtime_ns == before
+    assert "2 done" in run(*arguments, "--overwrite").stderr
+
+
+def test_output_folder_that_cannot_be_made(labels: Path, out: Path, tmp_path: Path) -> None:
+    masks = store("records", tmp_path / "masks", stacks(labels))
+    out.write_bytes(b"mine")
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out"]
+    assert "is a file" in failed(run(*arguments, out), 2)
+    assert "cannot be written" in failed(run(*arguments, out / "sub"), 1)
+    assert out.read_bytes() == b"mine"
