@@ -66,7 +66,7 @@ class GeneratorSettings:
         if (self.points_per_side is None) == (self.point_grids is None):
             raise SettingsError("exactly one of points_per_side and point_grids is needed")
         for name, (kind, least, most) in _RANGES.items():
-            value = getattr(self, name)
+            value: Any = getattr(self, name)
             is_absent = value is None and name == "points_per_side"
             if not is_absent and not (isinstance(value, kind) and least <= value <= most):
                 what = "a whole number" if kind is Integral else "a number"

@@ -87,7 +87,7 @@ class PhotoMask(NamedTuple):
     counts: rle.Counts
     """run lengths in the whole photo"""
     stability_score: float
-    """pixels above threshold + offset over pixels above threshold - offset, 0 without any"""
+    """pixels above threshold + offset over pixels above threshold - offset, NaN without any"""
 
 
 class Window(NamedTuple):
@@ -139,7 +139,7 @@ class MaskResampler:
             changes.append(found)
         if last:
             changes.append(np.array([(self.origin[1] + window.right) * self.photo[0]]))
-        stability = np.float32(above) / np.float32(below) if below else 0.0
+        stability = np.float32(above) / np.float32(below) if below else np.nan
         return PhotoMask(self._counts(np.concatenate(changes)), float(stability))
 
     def _window(self, positive: NDArray[np.bool_]) -> Window:

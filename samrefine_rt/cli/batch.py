@@ -66,7 +66,11 @@ def image_files(paths: Sequence[Path]) -> dict[str, Path]:
 def _photos(path: Path) -> Iterable[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "." and file.is_file()
+    )
 
 
 def run_batch(

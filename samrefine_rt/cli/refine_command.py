@@ -104,7 +104,7 @@ def refine(
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
-    files = {path.stem: path for path in sorted(folder.glob("*.png"))}
+    files = {path.stem: path for path in sorted(folder.glob("*.png")) if path.name[0] != "."}
     if not files:
         raise SettingsError(f"no .png labels in {folder}")
     return files

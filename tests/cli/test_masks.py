@@ -141,7 +141,8 @@ def test_a_broken_photo_is_reported_and_the_rest_is_done(
     form: str, photos: Path, out: Path, lively_bundle: Path
 ) -> None:
     (photos / "aa.jpg").write_bytes((photos / "b.jpg").read_bytes()[:300])
-    (photos / "notes.txt").write_text("not a photo, and not looked at")
+    for name in ("notes.txt", "._a.jpg"):
+        (photos / name).write_text("not a photo, and not looked at")
     result = run("masks", photos, "--bundle", lively_bundle, "--out", out, "--format", form)
     assert f"{photos / 'aa.jpg'}: " in failed(result, 1)
     assert "2 done, 1 failed" in result.stderr

@@ -66,8 +66,8 @@ def store(kind: str, folder: Path, found: dict[str, Stack]) -> Path:
     masks = {name: Masks.from_dense(stack.shape[1:], stack) for name, stack in found.items()}
     if kind == "coco":
         with open_coco(folder / "instances.json", MASK_CLASSES) as coco:
-            for name in masks:
-                coco.add_masks(f"{name}.jpg", masks[name])
+            for name, of_photo in masks.items():
+                coco.add_masks(f"{name}.jpg", of_photo)
     for name, stack in found.items():
         if kind == "reference":
             write_reference_layout(folder / name, stack)
@@ -99,6 +99,14 @@ def test_stored_masks(kind: str, labels: Path, out: Path, tmp_path: Path) -> Non
     result = run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out)
     assert result.exit_code == 0, result.output
     assert "2 done" in result.stderr
+    assert_refined(out, labels, found)
+
+
+def test_hidden_files_are_no_labels(labels: Path, out: Path, tmp_path: Path) -> None:
+    found = stacks(labels)
+    masks = store("records", tmp_path / "masks", found)
+    (labels / "._a.png").write_bytes(b"what macOS leaves on other disks")
+    assert run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out).exit_code == 0
     assert_refined(out, labels, found)
 
 

@@ -37,7 +37,7 @@ def test_crops(height: int, width: int, layers: int, overlap_ratio: float) -> No
     ]
     actual = crops((height, width), layers, overlap_ratio)
     assert [(crop.box, crop.layer) for crop in actual] == expected
-    if min(height, width) >= 16:
+    if min(height, width) >= 64:
         assert len(actual) == len(boxes)
 
 

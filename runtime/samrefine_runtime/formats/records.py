@@ -32,11 +32,14 @@ def write_masks(path: str | Path, masks: Masks) -> None:
 
 
 def json_records(masks: Masks) -> list[dict[str, Any]]:
-    """`masks.to_records("coco_rle")` with null for unknown points, fit for strict JSON."""
+    """`masks.to_records("coco_rle")` fit for strict JSON: null for unknown points, stability 0
+    for a mask without a pixel."""
     records = masks.to_records("coco_rle")
     for record in records:
         if not np.isfinite(record["point_coords"]).all():
             record["point_coords"] = None
+        if np.isnan(record["stability_score"]):
+            record["stability_score"] = 0.0
     return records
 
 

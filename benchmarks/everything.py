@@ -1,0 +1,296 @@
+"""Everything mode: segment-anything in torch against this runtime, on the same weights and photo.
+
+    python -m benchmarks.everything [--models mobile_sam,vit_b] [--repeats 3] [--json FILE]
+
+Weights are random and seeded; the predicted IoU threshold lets about a fifth of the masks through.
+Both sides take turns in one process; peak memory is measured in a process of its own for each.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+from segment_anything.utils import amg
+
+from benchmarks.one_run import run_alone
+from benchmarks.setting import KEPT, SEED, alternate, machine, photo, random_bundle, row
+from samrefine_export.sam import MODELS, random_sam
+from samrefine_runtime.crops import Crop
+from samrefine_runtime.encoder import ImageEmbedding
+from samrefine_runtime.generator import MaskGenerator
+from samrefine_runtime.image import preprocess
+from samrefine_runtime.resample import MaskResampler
+from samrefine_runtime.session import OrtSession
+from tests.parity.reference import everything as reference_everything
+
+PROMPTS = 64
+"""prompts a reference batch; stages are timed on one batch"""
+
+
+@dataclass
+class Contest:
+    """One model on both sides, with everything prepared."""
+
+    model: str
+    image: NDArray[np.uint8]
+    threads: int
+
+    def __post_init__(self) -> None:
+        torch.set_num_threads(self.threads)
+        self.sam: Sam = random_sam(MODELS[self.model], SEED)
+        self.bundle = random_bundle(self.model)
+        self.predictor = SamPredictor(self.sam)
+        self.predictor.set_image(self.image)
+        self.generator = MaskGenerator(
+            self.bundle, threads=self.threads, pred_iou_thresh=0.0, stability_score_thresh=0.0
+        )
+        self.embedding = self.generator.encoder.embed(self.image)
+        height, width = self.image.shape[:2]
+        self.points = np.random.default_rng(SEED).random((PROMPTS, 2)) * [width, height]
+        everything = self.decode(-np.inf)
+        self.threshold = float(np.quantile(everything["iou_predictions"], 1 - KEPT))
+
+    def decode(self, threshold: float) -> dict[str, NDArray[Any]]:
+        """All prompts through `everything.onnx`, batch by batch."""
+        parts = [self._decode_batch(batch, threshold) for batch in self._batches()]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _batches(self) -> Iterator[NDArray[np.float64]]:
+        size = self.generator.settings.points_per_batch
+        for start in range(0, PROMPTS, size):
+            yield self.points[start : start + size]
+
+    def _decode_batch(self, points: NDArray[np.float64], threshold: float) -> dict[str, Any]:
+        return self.generator._decoder.run(
+            {
+                "image_embeddings": self.embedding.features,
+                "point_coords": self.embedding.to_input(points),
+                "pred_iou_thresh": np.array(threshold, np.float32),
+            }
+        )
+
+    @torch.no_grad()
+    def reference_decode(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """All prompts through the reference's prompt encoder and mask decoder."""
+        coords = self.predictor.transform.apply_coords(self.points, self.image.shape[:2])
+        points = (torch.as_tensor(coords)[:, None], torch.ones(PROMPTS, 1))
+        sparse, dense = self.sam.prompt_encoder(points=points, boxes=None, masks=None)
+        return self.sam.mask_decoder(
+            image_embeddings=self.predictor.features,
+            image_pe=self.sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+        )
+
+
+def stages(contest: Contest, repeats: int) -> list[dict[str, Any]]:
+    """Encoder, decoder and mask handling, each by itself."""
+    pixels = preprocess(contest.image, contest.bundle.require_sam())
+    session: OrtSession = contest.generator.encoder._session
+    encode = {
+        "reference": lambda: _encode(contest.sam, pixels),
+        "runtime": lambda: session.run({"image": pixels}),
+    }
+    all_masks = {
+        "reference": contest.reference_decode,
+        "runtime": lambda: contest.decode(-np.inf),
+    }
+    some_masks = {
+        "reference": contest.reference_decode,
+        "runtime": lambda: contest.decode(contest.threshold),
+    }
+    handling = {
+        "reference": _reference_handling(contest),
+        "runtime": _runtime_handling(contest),
+    }
+    per_image = 1024 / PROMPTS
+    name = contest.model
+    return [
+        row(f"{name}: encoder", alternate(encode, repeats), 1, "s"),
+        row(
+            f"{name}: decoder, per prompt, all masks kept",
+            alternate(all_masks, repeats), 1e3 / PROMPTS, "ms",
+        ),
+        row(
+            f"{name}: decoder, per prompt, {KEPT:.0%} of masks kept",
+            alternate(some_masks, repeats), 1e3 / PROMPTS, "ms",
+        ),
+        row(f"{name}: mask handling, per image", alternate(handling, repeats), per_image, "s"),
+    ]  # fmt: skip
+
+
+@torch.no_grad()
+def _encode(sam: Sam, pixels: NDArray[np.float32]) -> torch.Tensor:
+    return sam.image_encoder(torch.from_numpy(pixels))
+
+
+def _reference_handling(contest: Contest) -> Callable[[], object]:
+    """What the reference does with a batch's low-res masks, up to run lengths."""
+    low_res, scores = contest.reference_decode()
+
+    @torch.no_grad()
+    def handle() -> object:
+        size = contest.image.shape[:2]
+        logits = contest.sam.postprocess_masks(low_res, contest.predictor.input_size, size)
+        logits = logits.flatten(0, 1)[scores.flatten() > contest.threshold]
+        amg.calculate_stability_score(logits, 0.0, 1.0)
+        masks = logits > 0
+        amg.batched_mask_to_box(masks)
+        return amg.mask_to_rle_pytorch(masks)
+
+    return handle
+
+
+def _runtime_handling(contest: Contest) -> Callable[[], object]:
+    found = contest.decode(contest.threshold)["low_res_masks"]
+    height, width = contest.image.shape[:2]
+    size = contest.embedding.input_size
+
+    def handle() -> object:
+        crop = Crop((0, 0, width, height), 0)
+        resampler = MaskResampler(found.shape[1:], size, crop, (height, width))
+        return [resampler.mask(low_res, 0.0, 1.0) for low_res in found]
+
+    return handle
+
+
+def end_to_end(contest: Contest, points_per_side: int, repeats: int) -> dict[str, Any]:
+    """Photo to records on both sides."""
+    settings = {
+        "points_per_side": points_per_side,
+        "pred_iou_thresh": contest.threshold,
+        "stability_score_thresh": 0.0,
+    }
+    generator = MaskGenerator(contest.bundle, threads=contest.threads, **settings)
+    sides = {
+        "reference": lambda: reference_everything(contest.sam, contest.image, **settings),
+        "runtime": lambda: generator.records(contest.image),
+    }
+    taken = alternate(sides, repeats) if repeats > 1 else _once(sides)
+    name = f"{contest.model}: everything mode, {points_per_side} x {points_per_side} points"
+    return {**row(name, taken, 1, "s"), "threshold": contest.threshold}
+
+
+def _once(sides: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """A run each without warm-up, where one takes minutes."""
+    taken = {}
+    for name, run in sides.items():
+        start = time.perf_counter()
+        run()
+        taken[name] = [time.perf_counter() - start]
+    return taken
+
+
+def peak_memory(contest: Contest, points_per_side: int) -> dict[str, Any]:
+    """Peak resident memory of everything mode, a process for each side."""
+    options = {
+        "model": contest.model,
+        "points_per_side": points_per_side,
+        "threshold": contest.threshold,
+        "threads": contest.threads,
+    }
+    peaks = {side: [run_alone(side, **options)["peak_mb"]] for side in ("reference", "runtime")}
+    return row(f"{contest.model}: peak memory", peaks, 1, "MB")
+
+
+def int8_rows(contest: Contest, repeats: int) -> list[dict[str, Any]]:
+    """The int8 encoder against the fp32 one, and what it does to masks."""
+    bundle = random_bundle(contest.model, "int8")
+    generator = MaskGenerator(bundle, threads=contest.threads, pred_iou_thresh=0.0)
+    pixels = preprocess(contest.image, contest.bundle.require_sam())
+    sides = {
+        "fp32": lambda: contest.generator.encoder._session.run({"image": pixels}),
+        "int8": lambda: generator.encoder._session.run({"image": pixels}),
+    }
+    speed = row(f"{contest.model}: int8 encoder over fp32", alternate(sides, repeats), 1, "s")
+    exact = contest.decode(-np.inf)
+    fp32, contest.embedding = contest.embedding, generator.encoder.embed(contest.image)
+    rough = contest.decode(-np.inf)
+    contest.embedding = fp32
+    ious = _ious(exact["low_res_masks"] > 0, rough["low_res_masks"] > 0)
+    shift = np.abs(exact["iou_predictions"] - rough["iou_predictions"])
+    return [
+        speed,
+        {
+            "what": f"{contest.model}: int8 masks against fp32",
+            "mean_iou": float(ious.mean()),
+            "least_iou": float(ious.min()),
+            "predicted_iou_shift": float(shift.max()),
+        },
+    ]
+
+
+def _ious(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.float64]:
+    overlap = (first & second).sum(axis=(1, 2))
+    union = (first | second).sum(axis=(1, 2))
+    return np.where(union > 0, overlap / np.maximum(union, 1), 1.0)
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """A Markdown table."""
+    click.echo("| what | reference | runtime | ratio (range) |")
+    click.echo("|---|---|---|---|")
+    for entry in rows:
+        if "ratio" not in entry:
+            figures = ", ".join(f"{k} {v:.4f}" for k, v in entry.items() if k != "what")
+            click.echo(f"| {entry['what']} | | | {figures} |")
+            continue
+        low, high = entry["ratio_range"]
+        unit = entry["unit"]
+        click.echo(
+            f"| {entry['what']} | {entry['reference']:.4g} {unit} | {entry['runtime']:.4g} {unit} "
+            f"| {entry['ratio']:.2f} ({low:.2f} to {high:.2f}) |"
+        )
+
+
+@click.command()
+@click.option("--models", default="mobile_sam,vit_b", show_default=True)
+@click.option("--points-per-side", default=32, show_default=True)
+@click.option("--repeats", default=5, show_default=True, help="Of each stage.")
+@click.option("--whole-repeats", default=1, show_default=True, help="Of everything mode.")
+@click.option("--threads", default=2, show_default=True)
+@click.option("--int8/--no-int8", default=True, show_default=True)
+@click.option("--quick", is_flag=True, help="MobileSAM alone, 8 x 8 points, few repeats.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path))
+def main(
+    models: str,
+    points_per_side: int,
+    repeats: int,
+    whole_repeats: int,
+    threads: int,
+    int8: bool,
+    quick: bool,
+    json_file: Path | None,
+) -> None:
+    """Measure both sides and print a table."""
+    if quick:
+        models, points_per_side, repeats, int8 = "mobile_sam", 8, 3, False
+    rows: list[dict[str, Any]] = []
+    for model in models.split(","):
+        contest = Contest(model, photo(), threads)
+        rows += stages(contest, repeats)
+        if int8:
+            rows += int8_rows(contest, repeats)
+        rows.append(end_to_end(contest, points_per_side, whole_repeats))
+        rows.append(peak_memory(contest, min(points_per_side, 8)))
+    about = machine(threads)
+    print_rows(rows)
+    click.echo(json.dumps(about))
+    if json_file is not None:
+        json_file.write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
