@@ -27,7 +27,6 @@ from benchmarks.one_run import run_alone
 from benchmarks.setting import KEPT, SEED, alternate, machine, photo, random_bundle, row
 from samrefine_export.sam import MODELS, random_sam
 from samrefine_runtime.crops import Crop
-from samrefine_runtime.encoder import ImageEmbedding
 from samrefine_runtime.generator import MaskGenerator
 from samrefine_runtime.image import preprocess
 from samrefine_runtime.resample import MaskResampler

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,26 @@ def read_image(path: str | Path) -> RgbImage:
             return np.array(_eight_bit(upright, image.format).convert("RGB"))
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         raise ImageError(f"{path}: not a readable image ({error})") from error
+
+
+class ReadAhead:
+    """Reads photos in a known order, the next one in the background while one is in use."""
+
+    def __init__(self, paths: Sequence[Path]):
+        """Nothing is read before the first call of `read`."""
+        self._following = dict(zip(paths, paths[1:], strict=False))
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._coming: dict[Path, Future[RgbImage]] = {}
+
+    def read(self, path: Path) -> RgbImage:
+        """`read_image(path)`, which may be done already. Raises ImageError."""
+        coming = self._coming.pop(path, None)
+        self._coming.clear()
+        following = self._following.get(path)
+        image = read_image(path) if coming is None else coming.result()
+        if following is not None:
+            self._coming[following] = self._pool.submit(read_image, following)
+        return image
 
 
 def _eight_bit(image: Image.Image, kind: str | None) -> Image.Image:

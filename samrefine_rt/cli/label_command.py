@@ -19,15 +19,15 @@ from samrefine_rt.cli.options import (
     bundle_option,
     generator_options,
     output_options,
+    prompts_option,
     resume_option,
     session_options,
 )
 from samrefine_rt.cli.outputs import FORMATS, LabelWriter
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.errors import LabelError, SettingsError
-from samrefine_runtime.formats.image_labels import read_image_labels
 from samrefine_runtime.formats.voc import read_label
-from samrefine_runtime.image import RgbImage, read_image
+from samrefine_runtime.image import RgbImage
 from samrefine_runtime.pipeline import Labeler
 from samrefine_runtime.refine import METHODS, Label, RefineSettings
 from samrefine_runtime.report import check_ground_truth, picture_side
@@ -59,13 +59,7 @@ from samrefine_runtime.report import check_ground_truth, picture_side
 @click.option("--method", type=click.Choice(METHODS), default="max_iou_imp2", show_default=True)
 @click.option("--background-score", type=float, help="What a class's CAM must exceed, 0 to 1.")
 @click.option("--presence-threshold", type=float, help="Probability of a predicted class, 0 to 1.")
-@click.option(
-    "--prompts",
-    type=click.Choice(["guided", "grid"]),
-    default="guided",
-    show_default=True,
-    help="Prompt SAM near the pseudo label only, or everywhere.",
-)
+@prompts_option
 @generator_options
 @session_options
 @resume_option
@@ -121,10 +115,12 @@ def label(
         picture_side=picture_side(len(photos)),
     )
 
+    ahead = ReadAhead(list(photos.values()))
+
     def work(image_id: str, tell: Report) -> bool:
         if resume and writer.has(image_id):
             return False
-        image = read_image(photos[image_id])
+        image = ahead.read(photos[image_id])
         present = _present(known, image_id)
         truth = _ground_truth(ground_truth, image_id, image)
         result = labeler.label(image, present, progress=lambda done, total: tell(done / total))

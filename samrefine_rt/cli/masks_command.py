@@ -25,7 +25,7 @@ from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
 from samrefine_runtime.formats.mask_folder import write_mask_folder
 from samrefine_runtime.formats.records import write_masks
 from samrefine_runtime.generator import MaskGenerator
-from samrefine_runtime.image import read_image
+from samrefine_runtime.image import ReadAhead
 from samrefine_runtime.masks import Masks
 from samrefine_runtime.overlay import draw_masks, write_picture
 
@@ -70,6 +70,7 @@ def masks(
     photos = image_files(images)
     make = MaskGenerator(open_bundle(bundle), backend=backend, threads=threads, **generator)
     counts: dict[str, int] = {}
+    ahead = ReadAhead(list(photos.values()))
 
     with ExitStack() as stack:
         write, exists = _writer(form, out, stack)
@@ -77,7 +78,7 @@ def masks(
         def work(image_id: str, report: Report) -> bool:
             if resume and exists(image_id):
                 return False
-            image = read_image(photos[image_id])
+            image = ahead.read(photos[image_id])
             found = make.generate(image, progress=lambda done, total: report(done / total))
             write(photos[image_id], found)
             if overlay:

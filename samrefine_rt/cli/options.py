@@ -79,9 +79,21 @@ def resume_option(command: Command) -> Command:
     )(command)
 
 
+def prompts_option(command: Command) -> Command:
+    """--prompts."""
+    return click.option(
+        "--prompts",
+        type=click.Choice(["guided", "grid"]),
+        default="guided",
+        show_default=True,
+        help="Prompt SAM near the pseudo label only, or everywhere.",
+    )(command)
+
+
 _GENERATOR_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("points_per_side", click.IntRange(1), "Point prompts along one side."),
     ("points_per_batch", click.IntRange(1), "Prompts decoded at once; bounds memory."),
+    ("memory_mb", click.IntRange(1), "Memory for a batch of prompts; sets --points-per-batch."),
     ("pred_iou_thresh", click.FLOAT, "Drop masks of lower predicted IoU."),
     ("stability_score_thresh", click.FLOAT, "Drop masks less stable."),
     ("stability_score_offset", click.FLOAT, "Logits by which stability moves the threshold."),
@@ -109,7 +121,7 @@ def generator_options(command: Command) -> Command:
 
     decorated: Any = collected
     for name, kind, text in reversed(_GENERATOR_OPTIONS):
-        decorated = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=text)(
-            decorated
-        )
+        decorated = click.option(
+            f"--{name.removesuffix('_mb').replace('_', '-')}", name, type=kind, help=text
+        )(decorated)
     return decorated  # type: ignore[no-any-return]

@@ -17,6 +17,7 @@ from samrefine_rt.cli.options import (
     bundle_option,
     generator_options,
     output_options,
+    prompts_option,
     resume_option,
     session_options,
 )
@@ -24,9 +25,9 @@ from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.formats.mask_folder import read_masks_for
 from samrefine_runtime.formats.voc import read_label, write_label
 from samrefine_runtime.generator import MaskGenerator
-from samrefine_runtime.image import read_image
+from samrefine_runtime.image import ReadAhead
 from samrefine_runtime.masks import Masks
-from samrefine_runtime.refine import METHODS, Label, RefineSettings
+from samrefine_runtime.refine import METHODS, Label, RefineSettings, prompt_region
 from samrefine_runtime.refine import refine as refine_label
 
 MaskSource = Callable[[str, Label, Report], Masks]
@@ -53,6 +54,7 @@ MaskSource = Callable[[str, Label, Report], Masks]
     help="The cover rule only for masks of at most this many times the class's area.",
 )
 @click.option("--num-classes", default=21, show_default=True, help="With background.")
+@prompts_option
 @generator_options
 @session_options
 @resume_option
@@ -68,6 +70,7 @@ def refine(
     min_cover: float,
     max_area_ratio: float | None,
     num_classes: int,
+    prompts: str,
     generator: dict[str, Any],
     backend: Any,
     threads: int | None,
@@ -86,7 +89,7 @@ def refine(
     elif masks_path is None and images is not None and bundle is not None:
         session = {"backend": backend, "threads": threads}
         make = MaskGenerator(open_bundle(bundle), **session, **generator)
-        find_masks = _generated_masks(images, make)
+        find_masks = _generated_masks(images, make, guided=prompts == "guided")
     else:
         raise SettingsError("give either --images with --bundle, or --masks alone")
 
@@ -114,18 +117,22 @@ def _stored_masks(path: Path) -> MaskSource:
     return lambda image_id, label, report: read_masks_for(path, image_id, size=label.shape)
 
 
-def _generated_masks(images: Path, make: MaskGenerator) -> MaskSource:
+def _generated_masks(images: Path, make: MaskGenerator, *, guided: bool) -> MaskSource:
     photos = image_files([images])
+    ahead = ReadAhead(list(photos.values()))
 
     def find(image_id: str, label: Label, report: Report) -> Masks:
         if image_id not in photos:
             raise LabelError(f"no photo of this id in {images}")
-        image = read_image(photos[image_id])
+        image = ahead.read(photos[image_id])
         if image.shape[:2] != label.shape:
             raise LabelError(
                 f"label is {label.shape[1]} x {label.shape[0]} pixels, its photo "
                 f"{photos[image_id]} is {image.shape[1]} x {image.shape[0]}"
             )
-        return make.generate(image, progress=lambda done, total: report(done / total))
+        region = prompt_region(label) if guided else None
+        return make.generate(
+            image, region=region, progress=lambda done, total: report(done / total)
+        )
 
     return find

@@ -36,11 +36,11 @@ def main() -> None:
 )
 @click.option(
     "--cam-steps",
-    nargs=2,
+    nargs=3,
     type=int,
     default=CamConfig.cycles,
     show_default=True,
-    help="Classifier, two cycles.",
+    help="Classifier, twice at 128 pixels, then at 192.",
 )
 @click.option(
     "--shards", default=24, show_default=True, help=f"Scenes to paint, in lots of {SHARD}."
@@ -51,7 +51,7 @@ def train(
     out: Path,
     seed: int,
     steps: tuple[int, int, int, int],
-    cam_steps: tuple[int, int],
+    cam_steps: tuple[int, int, int],
     shards: int,
     threads: int,
     resume: bool,

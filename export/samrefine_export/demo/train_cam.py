@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from samrefine_export.demo.model import CAM_SIZE, build_demo_classifier
+from samrefine_export.demo.model import build_demo_classifier
 from samrefine_export.demo.pool import Shard
 from samrefine_export.demo.prompts import crop
 from samrefine_export.demo.scenes import CLASSES
@@ -25,9 +25,10 @@ class CamConfig:
     """What a training run is a function of."""
 
     seed: int = 0
-    cycles: tuple[int, ...] = (3000, 2500)
+    cycles: tuple[int, ...] = (3000, 2500, 700)
     """steps of each cycle of the learning rate"""
-    side: int = CAM_SIZE // 2
+    sides: tuple[int, ...] = (128, 128, 192)
+    """side of the square crops in each cycle, pixels"""
     images: int = 16
     rate: float = 2e-3
     warmup: int = 100
@@ -37,15 +38,19 @@ class CamConfig:
         """Steps in all."""
         return sum(self.cycles)
 
+    def cycle_at(self, step: int) -> tuple[int, float]:
+        """The cycle that `step` is in, and how far, 0 to 1."""
+        for cycle, length in enumerate(self.cycles):
+            if step < length:
+                return cycle, step / length
+            step -= length
+        return len(self.cycles) - 1, 1.0
+
     def rate_at(self, step: int) -> float:
         """Learning rate: linear warm-up, then half cosines to 2%, each from half the one before."""
-        peak = self.rate
-        for length in self.cycles:
-            if step < length:
-                fall = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / length))
-                return float(peak * min(1.0, (step + 1) / self.warmup) * fall)
-            step, peak = step - length, peak / 2
-        return 0.02 * peak
+        cycle, done = self.cycle_at(step)
+        fall = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done))
+        return float(self.rate / 2**cycle * min(1.0, (step + 1) / self.warmup) * fall)
 
 
 def draw_images(
@@ -80,7 +85,8 @@ class CamTrainer:
         """One optimiser step; its loss. A function of seed, step and weights only."""
         started = time.perf_counter()
         rng = np.random.default_rng((self.config.seed, self.step, 1))
-        views, labels = draw_images(rng, self.data, self.config.images, self.config.side)
+        side = self.config.sides[self.config.cycle_at(self.step)[0]]
+        views, labels = draw_images(rng, self.data, self.config.images, side)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate_at(self.step)
         self.model.train()

@@ -19,7 +19,7 @@ from samrefine_export.demo.train_sam import (  # noqa: E402
 )
 
 CONFIG = SamConfig(stages=(Stage(2, 32, 2, 2), Stage(2, 48, 1, 2)), warmup=1)
-CAM_CONFIG = CamConfig(cycles=(2, 2), side=32, images=2, warmup=1)
+CAM_CONFIG = CamConfig(cycles=(2, 2), sides=(32, 48), images=2, warmup=1)
 
 
 @pytest.fixture(scope="module")
