@@ -68,7 +68,8 @@ class GeneratorSettings:
         for name, (kind, least, most) in _RANGES.items():
             value: Any = getattr(self, name)
             is_absent = value is None and name == "points_per_side"
-            if not is_absent and not (isinstance(value, kind) and least <= value <= most):
+            is_number = isinstance(value, kind) and not isinstance(value, bool)
+            if not is_absent and not (is_number and least <= float(value) <= most):
                 what = "a whole number" if kind is Integral else "a number"
                 raise SettingsError(f"{name} is {value!r}, expected {what}{_range(least, most)}")
         if self.output_mode not in OUTPUT_MODES:

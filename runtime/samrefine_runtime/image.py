@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ class ReadAhead:
 
     def __init__(self, paths: Sequence[Path]):
         """Nothing is read before the first call of `read`."""
-        self._following = dict(zip(paths, paths[1:], strict=False))
+        self._following = dict(pairwise(paths))
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._coming: dict[Path, Future[RgbImage]] = {}
 

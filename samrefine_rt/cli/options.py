@@ -93,7 +93,7 @@ def prompts_option(command: Command) -> Command:
 _GENERATOR_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("points_per_side", click.IntRange(1), "Point prompts along one side."),
     ("points_per_batch", click.IntRange(1), "Prompts decoded at once; bounds memory."),
-    ("memory_mb", click.IntRange(1), "Memory for a batch of prompts; sets --points-per-batch."),
+    ("memory_mb", click.IntRange(1), "MB for a batch of prompts; sets --points-per-batch."),
     ("pred_iou_thresh", click.FLOAT, "Drop masks of lower predicted IoU."),
     ("stability_score_thresh", click.FLOAT, "Drop masks less stable."),
     ("stability_score_offset", click.FLOAT, "Logits by which stability moves the threshold."),
@@ -121,7 +121,6 @@ def generator_options(command: Command) -> Command:
 
     decorated: Any = collected
     for name, kind, text in reversed(_GENERATOR_OPTIONS):
-        decorated = click.option(
-            f"--{name.removesuffix('_mb').replace('_', '-')}", name, type=kind, help=text
-        )(decorated)
+        flag = "--" + name.removesuffix("_mb").replace("_", "-")
+        decorated = click.option(flag, name, type=kind, help=text)(decorated)
     return decorated  # type: ignore[no-any-return]

@@ -48,8 +48,8 @@ def measure_labels(
     seconds = 0.0
     for scene in scenes:
         result = labeler.label(scene.image, scene.image_labels)
-        for total, label in zip(totals, (result.pseudo_label, result.label), strict=True):
-            total += confusion_matrix(label, scene.label, classes)
+        for side, label in enumerate((result.pseudo_label, result.label)):
+            totals[side] += confusion_matrix(label, scene.label, classes)
         seconds += sum(result.seconds.values())
     pseudo, refined = (Evaluation(total, len(scenes), [], []) for total in totals)
     return DemoFigures(pseudo, refined, "guided" if guided else "grid", seconds / len(scenes))
