@@ -21,13 +21,6 @@ from tests.small_sam import small_sam
 
 
 @pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder that all xdist workers of this run share."""
-    base = tmp_path_factory.getbasetemp()
-    return base if worker_id == "master" else base.parent
-
-
-@pytest.fixture(scope="session")
 def small_bundle(request: pytest.FixtureRequest) -> Path:
     """Bundle of `small_sam(0)` and `small_cam()`; not to be changed.
 

@@ -66,7 +66,7 @@ class GeneratorSettings:
         if (self.points_per_side is None) == (self.point_grids is None):
             raise SettingsError("exactly one of points_per_side and point_grids is needed")
         for name, (kind, least, most) in _RANGES.items():
-            value: Any = getattr(self, name)
+            value = getattr(self, name)
             is_absent = value is None and name == "points_per_side"
             is_number = isinstance(value, kind) and not isinstance(value, bool)
             if not is_absent and not (is_number and least <= float(value) <= most):
@@ -94,7 +94,7 @@ class GeneratorSettings:
         )
 
 
-_RANGES: dict[str, tuple[type, float, float]] = {
+_RANGES: dict[str, tuple[type[Any], float, float]] = {
     "points_per_side": (Integral, 1, math.inf),
     "points_per_batch": (Integral, 1, math.inf),
     "pred_iou_thresh": (Real, -math.inf, math.inf),
