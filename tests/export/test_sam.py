@@ -1,0 +1,121 @@
+"""Exporting SAM: arguments, checkpoints, precision, what the graphs compute."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from samrefine_export.checkpoints import read_checkpoint
+from samrefine_export.decoder import EverythingDecoder, PromptDecoder
+from samrefine_export.encoder import with_plain_attention
+from samrefine_export.errors import CheckpointError, ExportError
+from samrefine_export.graph import export_graph
+from samrefine_export.precision import quantise_int8
+from samrefine_export.sam import MODELS, export_sam, load_sam, random_sam
+from samrefine_runtime.session import OrtSession
+from tests.small_sam import build_small_sam, small_sam
+
+
+def test_random_weights_are_seeded_and_nothing_is_trivial() -> None:
+    first, again, other = (random_sam(build_small_sam, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["image_encoder.pos_embed"], other["image_encoder.pos_embed"])
+    assert all(value.abs().max() > 0 for value in first.values())
+
+
+def test_an_official_checkpoint_loads_strictly(tmp_path: Path) -> None:
+    sam = random_sam(MODELS["mobile_sam"], 3)
+    torch.save(sam.state_dict(), tmp_path / "mobile_sam.pt")
+    loaded = load_sam("mobile_sam", tmp_path / "mobile_sam.pt").state_dict()
+    for name, value in read_checkpoint(tmp_path / "mobile_sam.pt").items():
+        assert torch.equal(loaded[name], value)
+
+
+def test_a_checkpoint_of_another_model_names_keys(tmp_path: Path) -> None:
+    torch.save(small_sam().state_dict(), tmp_path / "small.pth")
+    with pytest.raises(CheckpointError, match="image_encoder"):
+        export_sam("mobile_sam", tmp_path / "small.pth", tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "checkpoint", "seed", "words"),
+    [
+        ("vit_x", None, 0, "expected one of vit_b"),
+        ("vit_b", None, None, "exactly one"),
+        ("vit_b", "some.pth", 0, "exactly one"),
+    ],
+)
+def test_wrong_arguments(
+    tmp_path: Path, model: str, checkpoint: str | None, seed: int | None, words: str
+) -> None:
+    with pytest.raises(ExportError, match=words):
+        export_sam(model, checkpoint, tmp_path / "bundle", random_weights=seed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plain_attention_is_the_references(seed: int = 0) -> None:
+    encoder = small_sam(seed).image_encoder
+    image = torch.randn(1, 3, encoder.img_size, encoder.img_size)
+    with torch.no_grad():
+        expected, actual = encoder(image), with_plain_attention(encoder)(image)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+@torch.no_grad()
+def test_rewritten_decoders_are_the_plain_decoder() -> None:
+    sam = small_sam(4)
+    prompts, decoder = sam.prompt_encoder, sam.mask_decoder
+    embedding = torch.randn(1, 32, 16, 16)
+    points = torch.rand(6, 2) * 256
+    sparse, dense = prompts(points=(points[:, None], torch.ones(6, 1)), boxes=None, masks=None)
+    masks, scores = decoder.predict_masks(embedding, prompts.get_dense_pe(), sparse, dense)
+
+    coords = torch.stack([points, torch.zeros(6, 2)], dim=1)
+    labels = torch.tensor([1.0, -1.0]).expand(6, -1)
+    nothing = torch.zeros(6, 1, 64, 64), torch.zeros(6)
+    actual = PromptDecoder(prompts, decoder)(embedding, coords, labels, *nothing)
+    for mine, theirs in zip(actual, (masks, scores), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
+
+    threshold = scores[:, 1:].flatten().sort().values[12] + 1e-4
+    logits, ious, owners = EverythingDecoder(prompts, decoder)(embedding, points, threshold)
+    keep = scores[:, 1:] > threshold
+    assert torch.equal(owners, keep.nonzero()[:, 0])
+    torch.testing.assert_close(ious, scores[:, 1:][keep], rtol=0, atol=1e-4)
+    scale = float(masks.abs().max())
+    torch.testing.assert_close(logits, masks[:, 1:][keep], rtol=0, atol=1e-4 * scale)
+
+
+def test_no_survivor_gives_empty_arrays(small_bundle: Path) -> None:
+    session = OrtSession(small_bundle / "everything.onnx")
+    outputs = session.run(
+        {
+            "image_embeddings": np.zeros((1, 32, 16, 16), np.float32),
+            "point_coords": np.zeros((3, 2), np.float32),
+            "pred_iou_thresh": np.array(np.inf, np.float32),
+        }
+    )
+    assert outputs["low_res_masks"].shape == (0, 64, 64)
+    assert outputs["iou_predictions"].shape == outputs["point_index"].shape == (0,)
+
+
+def test_int8_is_smaller_and_close(small_bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "encoder.onnx"
+    path.write_bytes((small_bundle / "encoder.onnx").read_bytes())
+    quantise_int8(path)
+    assert path.stat().st_size < 0.8 * (small_bundle / "encoder.onnx").stat().st_size
+    image = {"image": np.random.default_rng(0).standard_normal((1, 3, 256, 256), np.float32)}
+    exact = OrtSession(small_bundle / "encoder.onnx").run(image)["image_embeddings"]
+    rough = OrtSession(path).run(image)["image_embeddings"]
+    assert 0 < np.abs(exact - rough).max() < 0.1 * np.abs(exact).max()
+
+
+def test_a_module_torch_cannot_export_is_one_clear_error(tmp_path: Path) -> None:
+    class Stubborn(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum().item() > 0 else -x
+
+    with pytest.raises(ExportError, match=r"stubborn\.onnx"):
+        export_graph(Stubborn(), {"x": torch.ones(2)}, ["y"], tmp_path / "stubborn.onnx")
