@@ -23,13 +23,13 @@ from samrefine_runtime.refine import Label
 @click.option("--out", type=Folder, default="samrefine-demo", show_default=True, help="Output.")
 @session_options
 @output_options
-def demo(out: Path, backend: Any, threads: int | None, quiet: bool, as_json: bool) -> None:
+def demo(out: Path, session: dict[str, Any], quiet: bool, as_json: bool) -> None:
     """Label six embedded photos with the embedded bundle, offline.
 
     Told only which classes are in each photo, it writes pixel labels, compares them with the
     ground truth before and after the refinement, and draws report.html.
     """
-    labeler = Labeler(open_bundle("demo"), backend=backend, threads=threads)
+    labeler = Labeler(open_bundle("demo"), **session)
     photos = demo_photos(labeler.classes)
     writer = LabelWriter(
         out, labeler.classes, ("voc",), overlay=False, report=True, report_title="samrefine demo"

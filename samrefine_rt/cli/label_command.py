@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ from samrefine_runtime.pipeline import Labeler
 from samrefine_runtime.refine import METHODS, Label, RefineSettings
 from samrefine_runtime.report import check_ground_truth, picture_side
 
+ImageLabelSource = Callable[[str], NDArray[np.bool_] | None]
+"""the classes (C,) in the photo of an id, None to predict them; LabelError if it is not listed"""
+
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=ExistingPath, metavar="IMAGE|DIR...")
@@ -60,6 +63,7 @@ from samrefine_runtime.report import check_ground_truth, picture_side
 @click.option("--method", type=click.Choice(METHODS), default="max_iou_imp2", show_default=True)
 @click.option("--background-score", type=float, help="What a class's CAM must exceed, 0 to 1.")
 @click.option("--presence-threshold", type=float, help="Probability of a predicted class, 0 to 1.")
+@click.option("--allow-empty", is_flag=True, help="A photo may hold no class at all.")
 @prompts_option
 @generator_options
 @session_options
@@ -77,10 +81,10 @@ def label(
     method: Any,
     background_score: float | None,
     presence_threshold: float | None,
+    allow_empty: bool,
     prompts: str,
     generator: dict[str, Any],
-    backend: Any,
-    threads: int | None,
+    session: dict[str, Any],
     resume: bool,
     quiet: bool,
     as_json: bool,
@@ -95,7 +99,10 @@ def label(
     photos = image_files(images)
     loaded = open_bundle(bundle)
     cam = CamSettings.of(
-        loaded, background_score=background_score, presence_threshold=presence_threshold
+        loaded,
+        background_score=background_score,
+        presence_threshold=presence_threshold,
+        always_one_class=False if allow_empty else None,
     )
     labeler = Labeler(
         loaded,
@@ -103,10 +110,9 @@ def label(
         cam=cam,
         refinement=RefineSettings(method),
         guided=prompts == "guided",
-        backend=backend,
-        threads=threads,
+        **session,
     )
-    known = None if image_labels is None else read_image_labels(image_labels, labeler.classes)
+    find_present = _image_labels(image_labels, labeler.classes)
     writer = LabelWriter(
         out,
         labeler.classes,
@@ -122,7 +128,7 @@ def label(
         if resume and writer.has(image_id):
             return False
         image = ahead.read(photos[image_id])
-        present = _present(known, image_id)
+        present = find_present(image_id)
         truth = _ground_truth(ground_truth, image_id, image)
         result = labeler.label(image, present, progress=lambda done, total: tell(done / total))
         writer.write(photos[image_id], image, result, truth)
@@ -141,14 +147,17 @@ def _formats(text: str) -> tuple[str, ...]:
     return chosen
 
 
-def _present(
-    known: Mapping[str, NDArray[np.bool_]] | None, image_id: str
-) -> NDArray[np.bool_] | None:
-    if known is None:
-        return None
-    if image_id not in known:
-        raise LabelError(f"{image_id} is not in the image-level labels")
-    return known[image_id]
+def _image_labels(path: Path | None, classes: Sequence[str]) -> ImageLabelSource:
+    if path is None:
+        return lambda image_id: None
+    known = read_image_labels(path, classes)
+
+    def find(image_id: str) -> NDArray[np.bool_]:
+        if image_id not in known:
+            raise LabelError(f"{image_id} is not in the image-level labels of {path}")
+        return known[image_id]
+
+    return find
 
 
 def _ground_truth(folder: Path | None, image_id: str, image: RgbImage) -> Label | None:

@@ -55,8 +55,7 @@ def masks(
     form: str,
     overlay: bool,
     generator: dict[str, Any],
-    backend: Any,
-    threads: int | None,
+    session: dict[str, Any],
     resume: bool,
     quiet: bool,
     as_json: bool,
@@ -68,7 +67,7 @@ def masks(
     if resume and form == "coco":
         raise SettingsError("--resume works with --format records or png: coco is one file")
     photos = image_files(images)
-    make = MaskGenerator(open_bundle(bundle), backend=backend, threads=threads, **generator)
+    make = MaskGenerator(open_bundle(bundle), **session, **generator)
     counts: dict[str, int] = {}
     ahead = ReadAhead(list(photos.values()))
 

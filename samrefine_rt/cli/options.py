@@ -38,17 +38,23 @@ def bundle_option(required: bool = True) -> Callable[[Command], Command]:
 
 
 def session_options(command: Command) -> Command:
-    """--backend and --threads."""
-    command = click.option(
+    """--backend and --threads, handed on as one dict `session`."""
+
+    @wraps(command)
+    def collected(*args: Any, backend: str, threads: int | None, **kwargs: Any) -> Any:
+        return command(*args, session={"backend": backend, "threads": threads}, **kwargs)
+
+    decorated: Any = collected
+    decorated = click.option(
         "--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]"
-    )(command)
-    return click.option(
+    )(decorated)
+    return click.option(  # type: ignore[no-any-return]
         "--backend",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
         help="Where the graphs run.",
-    )(command)
+    )(decorated)
 
 
 def output_options(command: Command) -> Command:

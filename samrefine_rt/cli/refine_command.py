@@ -72,8 +72,7 @@ def refine(
     num_classes: int,
     prompts: str,
     generator: dict[str, Any],
-    backend: Any,
-    threads: int | None,
+    session: dict[str, Any],
     resume: bool,
     quiet: bool,
     as_json: bool,
@@ -87,7 +86,6 @@ def refine(
     if masks_path is not None and images is None and bundle is None:
         find_masks = _stored_masks(masks_path)
     elif masks_path is None and images is not None and bundle is not None:
-        session = {"backend": backend, "threads": threads}
         make = MaskGenerator(open_bundle(bundle), **session, **generator)
         find_masks = _generated_masks(images, make, guided=prompts == "guided")
     else:

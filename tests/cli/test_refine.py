@@ -179,7 +179,7 @@ def generated(bundle: Path, photos: Path) -> dict[str, NDArray[np.bool_]]:
 
 def test_with_a_bundle(labels: Path, photos: Path, out: Path, lively_bundle: Path) -> None:
     arguments = ["refine", "--pseudo-labels", labels, "--images", photos, "--out", out]
-    result = run(*arguments, "--bundle", lively_bundle, "--threads", 1)
+    result = run(*arguments, "--bundle", lively_bundle, "--threads", 1, "--prompts", "grid")
     assert result.exit_code == 0, result.output
     assert "holds random weights" in result.stderr
     assert_refined(out, labels, generated(lively_bundle, photos))
@@ -193,7 +193,8 @@ def test_both_ways_give_the_same(
     assert run("masks", photos, "--bundle", lively_bundle, "--out", masks).exit_code == 0
     run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out / "a")
     pseudo = ["refine", "--pseudo-labels", labels]
-    run(*pseudo, "--images", photos, "--bundle", lively_bundle, "--out", out / "b")
+    source = ["--images", photos, "--bundle", lively_bundle, "--prompts", "grid"]
+    run(*pseudo, *source, "--out", out / "b")
     for name in ("a.png", "b.png"):
         assert (out / "a" / name).read_bytes() == (out / "b" / name).read_bytes()
 
@@ -325,3 +326,14 @@ def test_output_folder_that_cannot_be_made(labels: Path, out: Path, tmp_path: Pa
     assert "is a file" in failed(run(*arguments, out), 2)
     assert "cannot be written" in failed(run(*arguments, out / "sub"), 1)
     assert out.read_bytes() == b"mine"
+
+
+def test_guided_prompts_find_no_mask_beside_the_label(
+    labels: Path, photos: Path, out: Path, lively_bundle: Path
+) -> None:
+    """With nothing labelled there is nothing to prompt for."""
+    for path in labels.glob("*.png"):
+        write_label(path, np.zeros_like(read_label(path)))
+    arguments = ["refine", "--pseudo-labels", labels, "--images", photos, "--out", out]
+    assert run(*arguments, "--bundle", lively_bundle).exit_code == 0
+    assert not read_label(out / "a.png").any()

@@ -28,11 +28,11 @@ def main() -> None:
 @click.option("--seed", default=SamConfig.seed, show_default=True)
 @click.option(
     "--steps",
-    nargs=4,
+    nargs=5,
     type=int,
     default=[s.steps for s in SamConfig.stages],
     show_default=True,
-    help="SAM, at 96, 128 and twice 192 pixels.",
+    help="SAM: at 96 pixels, at 128, and three stages at 192.",
 )
 @click.option(
     "--cam-steps",
@@ -50,7 +50,7 @@ def main() -> None:
 def train(
     out: Path,
     seed: int,
-    steps: tuple[int, int, int, int],
+    steps: tuple[int, int, int, int, int],
     cam_steps: tuple[int, int, int],
     shards: int,
     threads: int,

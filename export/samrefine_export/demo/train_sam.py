@@ -34,6 +34,10 @@ class Stage:
     """crops a step"""
     prompts: int
     """prompts a crop"""
+    fall: tuple[float, float] = (1.0, 1.0)
+    """shares of the learning rate that a half cosine leads from and to"""
+    settle: float = 1.0
+    """share of the stage after which batch statistics are those averaged until then"""
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,9 @@ class SamConfig:
     stages: tuple[Stage, ...] = (
         Stage(3000, 96, 8, 6),
         Stage(1000, 128, 8, 8),
-        Stage(1000, IMAGE_SIZE, 8, 6),
-        Stage(1000, IMAGE_SIZE, 8, 6),
+        Stage(600, IMAGE_SIZE, 8, 6),
+        Stage(1100, IMAGE_SIZE, 8, 6, (1.0, 0.02), 0.7),
+        Stage(600, IMAGE_SIZE, 8, 6, (0.4, 0.01), 0.0),
     )
     """small first, where following a prompt is learnt cheaply; then finer"""
     rate: float = 1e-3
@@ -56,23 +61,20 @@ class SamConfig:
         """Steps in all."""
         return sum(stage.steps for stage in self.stages)
 
-    def stage_at(self, step: int) -> Stage:
-        """The stage that `step` is in."""
+    def stage_at(self, step: int) -> tuple[Stage, float]:
+        """The stage that `step` is in, and how far, 0 to 1."""
         for stage in self.stages:
             if step < stage.steps:
-                return stage
+                return stage, step / stage.steps
             step -= stage.steps
-        return self.stages[-1]
-
-    def finish_at(self, step: int) -> float:
-        """How far into the last stage `step` is, 0 to 1."""
-        last = self.stages[-1].steps
-        return max(0.0, 1 - (self.steps - step) / last)
+        return self.stages[-1], 1.0
 
     def rate_at(self, step: int) -> float:
-        """Learning rate: linear warm-up, constant, then a half cosine to 2% over the last stage."""
-        fall = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * self.finish_at(step)))
-        return float(self.rate * min(1.0, (step + 1) / self.warmup) * fall)
+        """Learning rate: linear warm-up, then as the stages say."""
+        stage, done = self.stage_at(step)
+        start, end = stage.fall
+        share = end + (start - end) * 0.5 * (1 + np.cos(np.pi * done))
+        return float(self.rate * min(1.0, (step + 1) / self.warmup) * share)
 
 
 class Hints(nn.Module):
@@ -285,13 +287,13 @@ class SamTrainer:
     def advance(self) -> float:
         """One optimiser step; its loss. A function of seed, step and weights only."""
         started = time.perf_counter()
-        stage = self.config.stage_at(self.step)
+        stage, done = self.config.stage_at(self.step)
         for model in (self.sam, self.average):
             resize(model, stage.side)
         rng = np.random.default_rng((self.config.seed, self.step))
         batch = draw_batch(rng, self.data, stage.images, stage.prompts, stage.side)
         # Few images a batch make poor statistics: the end of the run uses the averaged ones.
-        self.sam.train(self.config.finish_at(self.step) < 0.7)
+        self.sam.train(done < stage.settle)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate_at(self.step)
         loss = train_step(self.sam, self.hints, batch, rng)

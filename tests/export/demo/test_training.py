@@ -18,7 +18,7 @@ from samrefine_export.demo.train_sam import (  # noqa: E402
     train_step,
 )
 
-CONFIG = SamConfig(stages=(Stage(2, 32, 2, 2), Stage(2, 48, 1, 2)), warmup=1)
+CONFIG = SamConfig(stages=(Stage(2, 32, 2, 2), Stage(2, 48, 1, 2, settle=0.5)), warmup=1)
 CAM_CONFIG = CamConfig(cycles=(2, 2), sides=(32, 48), images=2, warmup=1)
 
 
@@ -101,7 +101,9 @@ def test_resumed_classifier_equals_an_uninterrupted_one(data: Shard, tmp_path: P
 
 
 def test_the_rate_rises_holds_and_falls() -> None:
-    config = SamConfig(stages=(Stage(100, 32, 1, 1), Stage(50, 64, 1, 1)), warmup=10, rate=1.0)
+    config = SamConfig(
+        stages=(Stage(100, 32, 1, 1), Stage(50, 64, 1, 1, (1.0, 0.02))), warmup=10, rate=1.0
+    )
     rates = [config.rate_at(step) for step in range(150)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10:100] == [1.0] * 90
