@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from samrefine_export.errors import ExportError
@@ -15,9 +16,9 @@ PRECISIONS = ("fp32", "int8")
 def quantise_int8(path: Path) -> None:
     """Rewrite a graph in place with int8 matrix products, activations scaled as they come.
 
-    Only products with weights (MatMul) are touched: quantised convolutions are slower on CPUs and
-    ruin depthwise ones, and the products inside attention have no weights. Each output channel
-    has its own scale.
+    Only the products of linear layers are touched: quantised convolutions are slower on CPUs and
+    ruin depthwise ones, and the tables of relative positions are stacks of matrices, for which
+    there is no kernel. Each output channel has its own scale.
 
     Raises:
         ExportError: the graph has its weights in external data, which the quantiser cannot read.
@@ -32,6 +33,7 @@ def quantise_int8(path: Path) -> None:
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=_not_layers(path),
             extra_options={"MatMulConstBOnly": True},
         )
     except Exception as error:
@@ -39,3 +41,11 @@ def quantise_int8(path: Path) -> None:
     finally:
         logging.getLogger().setLevel(level)
     quantised.replace(path)
+
+
+def _not_layers(path: Path) -> list[str]:
+    """Names of the matrix products whose right side is not one constant matrix."""
+    graph = onnx.load(path, load_external_data=False).graph
+    matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
+    products = (node for node in graph.node if node.op_type == "MatMul")
+    return [node.name for node in products if node.input[1] not in matrices]

@@ -28,11 +28,11 @@ def main() -> None:
 @click.option("--seed", default=SamConfig.seed, show_default=True)
 @click.option(
     "--steps",
-    nargs=5,
+    nargs=len(SamConfig.stages),
     type=int,
     default=[s.steps for s in SamConfig.stages],
     show_default=True,
-    help="SAM: at 96 pixels, at 128, and three stages at 192.",
+    help="SAM: at 96 pixels, at 128, and in stages at 192.",
 )
 @click.option(
     "--cam-steps",
@@ -50,7 +50,7 @@ def main() -> None:
 def train(
     out: Path,
     seed: int,
-    steps: tuple[int, int, int, int, int],
+    steps: tuple[int, ...],
     cam_steps: tuple[int, int, int],
     shards: int,
     threads: int,
@@ -72,7 +72,7 @@ def train(
     sam = train_sam(config, data, out / "sam.checkpoint.pt", **common)
     about = {"config": asdict(config), "image_size": IMAGE_SIZE, "pool_scenes": len(data.image),
              "scenes_seen": sam.scenes, "seconds": round(sam.seconds)}  # fmt: skip
-    save_atomically({"state_dict": sam.average.state_dict(), "about": about}, out / "demo_sam.pt")
+    save_atomically({"state_dict": sam.sam.state_dict(), "about": about}, out / "demo_sam.pt")
 
 
 @main.command()
