@@ -10,12 +10,18 @@ import click
 import cv2
 import torch
 
+from samrefine_export.demo.bundle import write_demo_bundle
 from samrefine_export.demo.evaluate import classifier_accuracy, held_out_scenes, point_iou
+from samrefine_export.demo.measure import measure_labels
 from samrefine_export.demo.model import CAM_SIZE, IMAGE_SIZE, build_demo_classifier, build_demo_sam
+from samrefine_export.demo.pictures import DEMO_SCENES, write_demo_images
 from samrefine_export.demo.pool import SHARD, pool
 from samrefine_export.demo.scenes import CLASSES
 from samrefine_export.demo.train_cam import CamConfig, train_cam
 from samrefine_export.demo.train_sam import SamConfig, save_atomically, train_sam
+from samrefine_runtime.bundle import Bundle
+
+Folder = click.Path(path_type=Path, file_okay=False)
 
 
 @click.group()
@@ -78,7 +84,7 @@ def train(
 @main.command()
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path, exists=True),
+    type=Folder,
     required=True,
     help="The --out of train.",
 )
@@ -94,6 +100,31 @@ def evaluate(weights: Path, scenes: int) -> None:
     click.echo(f"  all {found.regions:.3f}, class-bearing objects {found.objects:.3f}")
     click.echo(f"  predicted IoU off by {found.predicted_error:.3f}")
     click.echo(f"classifier: {classifier_accuracy(cam, held_out):.3f} of presences right")
+
+
+@main.command()
+@click.option("--weights", type=Folder, required=True, help="The --out of train.")
+@click.option("--out", type=Folder, default=Path("samrefine_rt/demo_bundle"), show_default=True)
+@click.option("--images", type=Folder, default=Path("samrefine_rt/demo_images"), show_default=True)
+def export(weights: Path, out: Path, images: Path) -> None:
+    """Write the bundle and the photos that the wheel carries."""
+    write_demo_bundle(weights, out)
+    write_demo_images(images, DEMO_SCENES)
+
+
+@main.command()
+@click.option("--bundle", type=Folder, default=Path("samrefine_rt/demo_bundle"), show_default=True)
+@click.option("--scenes", default=200, show_default=True)
+def measure(bundle: Path, scenes: int) -> None:
+    """Labels of held-out scenes with the runtime: CAM, refined, with guided and grid prompts."""
+    held_out = held_out_scenes(scenes)
+    for guided in (True, False):
+        found = measure_labels(Bundle.load(bundle), held_out, guided=guided)
+        click.echo(
+            f"{'guided' if guided else 'grid'}: CAM {100 * found.pseudo.miou:.2f}, "
+            f"refined {100 * found.refined.miou:.2f}, gain {100 * found.gain:+.2f} mIoU; "
+            f"{found.prompts:.0f} prompts and {found.seconds:.2f} s a scene"
+        )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ class DemoFigures:
 
     pseudo: Evaluation
     refined: Evaluation
-    prompts: str
+    prompts: float
+    """mean number of point prompts a scene"""
     seconds: float
     """mean time of a scene"""
 
@@ -45,11 +46,21 @@ def measure_labels(
     labeler = Labeler(bundle, generator=generator, cam=cam, refinement=refinement, guided=guided)
     classes = len(CLASSES) + 1
     totals = np.zeros((2, classes, classes), np.int64)
-    seconds = 0.0
+    seconds, prompts = 0.0, _PromptCounter()
     for scene in scenes:
-        result = labeler.label(scene.image, scene.image_labels)
+        result = labeler.label(scene.image, scene.image_labels, progress=prompts)
         for side, label in enumerate((result.pseudo_label, result.label)):
             totals[side] += confusion_matrix(label, scene.label, classes)
         seconds += sum(result.seconds.values())
     pseudo, refined = (Evaluation(total, len(scenes), [], []) for total in totals)
-    return DemoFigures(pseudo, refined, "guided" if guided else "grid", seconds / len(scenes))
+    return DemoFigures(pseudo, refined, prompts.count / len(scenes), seconds / len(scenes))
+
+
+class _PromptCounter:
+    """A progress callback that adds up the prompts of all scenes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        self.count += total if done == total else 0

@@ -24,6 +24,17 @@ SIZES: tuple[tuple[int, int], ...] = (
 """(H, W) of the photos in turn"""
 
 
+DEMO_SCENES = {
+    "scene-1": 20_000_001,
+    "scene-2": 20_000_002,
+    "scene-3": 20_000_003,
+    "scene-4": 20_000_004,
+    "scene-5": 20_000_005,
+    "scene-6": 20_000_006,
+}
+"""seeds of the embedded photos; none was trained or tuned on"""
+
+
 def write_demo_images(folder: str | Path, seeds: Mapping[str, int], quality: int = 90) -> None:
     """Write `<name>.jpg`, `<name>.png` and `image_labels.csv`; replaces the folder whole.
 

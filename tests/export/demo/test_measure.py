@@ -1,0 +1,35 @@
+"""The demo bundle measured with the runtime."""
+
+import pytest
+
+from samrefine_export.demo.bundle import CAM_DEFAULTS, GENERATOR_DEFAULTS
+from samrefine_export.demo.evaluate import held_out_scenes
+from samrefine_export.demo.measure import measure_labels
+from samrefine_rt.cli.options import DEMO_BUNDLE
+from samrefine_runtime.bundle import Bundle
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return Bundle.load(DEMO_BUNDLE)
+
+
+def test_the_embedded_bundle_holds_the_exporters_settings(bundle: Bundle) -> None:
+    assert bundle.defaults == GENERATOR_DEFAULTS
+    assert bundle.manifest["cam"]["defaults"] == CAM_DEFAULTS
+    assert bundle.manifest["sam"]["training"]["trained_by"].startswith("python -m")
+
+
+def test_the_embedded_bundle_is_small() -> None:
+    folders = (DEMO_BUNDLE, DEMO_BUNDLE.parent / "demo_images")
+    size = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
+    assert size <= 8_000_000
+
+
+def test_refinement_gains_with_fewer_prompts(bundle: Bundle) -> None:
+    scenes = held_out_scenes(12)
+    guided = measure_labels(bundle, scenes)
+    grid = measure_labels(bundle, scenes, guided=False)
+    assert guided.gain > 0.05
+    assert grid.prompts == GENERATOR_DEFAULTS["points_per_side"] ** 2
+    assert guided.prompts < 0.7 * grid.prompts
