@@ -52,6 +52,7 @@ class SamConfig:
         Stage(1100, IMAGE_SIZE, 8, 6, (1.0, 0.02), 0.7),
         Stage(600, IMAGE_SIZE, 8, 6, (0.4, 0.01), 0.0),
         Stage(2100, IMAGE_SIZE, 8, 6, (0.9, 0.01), 0.7),
+        Stage(1000, IMAGE_SIZE, 8, 6, (0.6, 0.01), 0.6),
     )
     """small first, where following a prompt is learnt cheaply; then finer"""
     rate: float = 1e-3
