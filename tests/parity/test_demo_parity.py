@@ -21,7 +21,9 @@ SCENES = sorted((DEMO_BUNDLE.parent / "demo_images").glob("*.jpg"))
 SETTINGS: dict[str, Any] = {
     "points_per_side": 12,
     "pred_iou_thresh": 0.5,
-    "stability_score_thresh": 0.7,
+    "stability_score_thresh": 0.6,
+    "stability_score_offset": 0.3,
+    "box_nms_thresh": 0.7,
 }
 
 
