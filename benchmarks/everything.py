@@ -8,6 +8,9 @@ Both sides take turns in one process; peak memory is measured in a process of it
 
 from __future__ import annotations
 
+import samrefine_export  # noqa: F401  (makes segment-anything importable beside a CPU torch)
+
+# isort: split
 import json
 import time
 from collections.abc import Callable, Iterator
