@@ -71,7 +71,7 @@ class Labeler:
         generator: Mapping[str, Any] | None = None,
         cam: CamSettings | None = None,
         refinement: RefineSettings | None = None,
-        guided: bool = True,
+        guided: bool = False,
         backend: Backend = "auto",
         threads: int | None = None,
     ):

@@ -89,10 +89,10 @@ def prompts_option(command: Command) -> Command:
     """--prompts."""
     return click.option(
         "--prompts",
-        type=click.Choice(["guided", "grid"]),
-        default="guided",
+        type=click.Choice(["grid", "guided"]),
+        default="grid",
         show_default=True,
-        help="Prompt SAM near the pseudo label only, or everywhere.",
+        help="Prompt SAM everywhere, or (faster) near the pseudo label only.",
     )(command)
 
 

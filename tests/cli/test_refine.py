@@ -335,5 +335,5 @@ def test_guided_prompts_find_no_mask_beside_the_label(
     for path in labels.glob("*.png"):
         write_label(path, np.zeros_like(read_label(path)))
     arguments = ["refine", "--pseudo-labels", labels, "--images", photos, "--out", out]
-    assert run(*arguments, "--bundle", lively_bundle).exit_code == 0
+    assert run(*arguments, "--bundle", lively_bundle, "--prompts", "guided").exit_code == 0
     assert not read_label(out / "a.png").any()

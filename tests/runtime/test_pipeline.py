@@ -34,7 +34,7 @@ def bundle(lively_bundle: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def labeler(bundle: Bundle) -> Labeler:
-    return Labeler(bundle, threads=1)
+    return Labeler(bundle, guided=True, threads=1)
 
 
 RED_AND_BLUE = np.array([True, False, True])
