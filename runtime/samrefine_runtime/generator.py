@@ -21,6 +21,7 @@ from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.image import RgbImage, check_image
 from samrefine_runtime.masks import OUTPUT_MODES, Masks, OutputMode
 from samrefine_runtime.nms import box_nms
+from samrefine_runtime.prompts import in_rounds, points_in, unexplained
 from samrefine_runtime.resample import MaskResampler
 from samrefine_runtime.rle import Counts, encode
 from samrefine_runtime.session import Backend, OrtSession
@@ -59,6 +60,9 @@ class GeneratorSettings:
     """own points (N, 2) XY in [0, 1] for each crop layer, in the place of points_per_side"""
     min_mask_region_area: int = 0
     """pixels; smaller holes are filled and smaller islands removed"""
+    hierarchical: bool = False
+    """ask every second point along each axis first, and of the rest those alone that no mask found
+    so far explains: fewer prompts, and masks that differ from the reference's"""
     output_mode: OutputMode = "binary_mask"
     """form of `segmentation` in the records"""
 
@@ -72,6 +76,8 @@ class GeneratorSettings:
             if not is_absent and not (is_number and least <= float(value) <= most):
                 what = "a whole number" if kind is Integral else "a number"
                 raise SettingsError(f"{name} is {value!r}, expected {what}{_range(least, most)}")
+        if not isinstance(self.hierarchical, bool):
+            raise SettingsError(f"hierarchical is {self.hierarchical!r}, expected true or false")
         if self.output_mode not in OUTPUT_MODES:
             raise SettingsError(
                 f"output_mode is {self.output_mode!r}, expected one of {', '.join(OUTPUT_MODES)}"
@@ -176,7 +182,9 @@ class MaskGenerator:
         self.encoder = ImageEncoder(bundle, backend=backend, threads=threads)
         graph = bundle.graph("everything")
         self._decoder = OrtSession(graph.path, backend=backend, threads=threads)
-        self._grids = self.settings.grids()
+        hierarchical = self.settings.hierarchical
+        grids = self.settings.grids()
+        self._rounds = [in_rounds(grid) if hierarchical else [grid] for grid in grids]
 
     def generate(
         self,
@@ -205,11 +213,13 @@ class MaskGenerator:
         if region is not None and region.shape != size:
             raise SettingsError(f"region is {region.shape}, its photo {size} (H, W)")
         places = crops(size, settings.crop_n_layers, settings.crop_overlap_ratio)
-        points = [_points_in(crop, self._grids[crop.layer], region) for crop in places]
-        count = _Counter(sum(map(len, points)), progress)
+        rounds = [
+            [points_in(crop, grid, region) for grid in self._rounds[crop.layer]] for crop in places
+        ]
+        count = _Counter(sum(len(points) for crop in rounds for points in crop), progress)
         parts = [
-            self._masks_of_crop(image, crop, prompts, count)
-            for crop, prompts in zip(places, points, strict=True)
+            self._masks_of_crop(image, crop, points, count)
+            for crop, points in zip(places, rounds, strict=True)
         ]
         masks = Masks.concatenate(parts)
         if len(places) > 1:
@@ -226,15 +236,26 @@ class MaskGenerator:
         """What `SamAutomaticMaskGenerator.generate` returns, in the settings' output_mode."""
         return self.generate(image).to_records(self.settings.output_mode)
 
-    def _masks_of_crop(self, image: RgbImage, crop: Crop, points: Points, count: _Counter) -> Masks:
+    def _masks_of_crop(
+        self, image: RgbImage, crop: Crop, rounds: Sequence[Points], count: _Counter
+    ) -> Masks:
         size = image.shape[:2]
         left, top, right, bottom = crop.box
         found: list[Candidate] = []
-        if len(points):
-            embedding = self.encoder.embed(image[top:bottom, left:right])
-            found = list(self._candidates(embedding, crop, size, points, count))
         masks = _to_masks(found, crop, size)
-        masks = masks.select(np.flatnonzero(~touches_crop_edge(masks.boxes, crop, size)))
+        if not any(map(len, rounds)):
+            return masks
+        embedding = self.encoder.embed(image[top:bottom, left:right])
+        for index, points in enumerate(rounds):
+            asked = unexplained(points, crop, masks) if index else points
+            count.skip(len(points) - len(asked))
+            found += self._candidates(embedding, crop, size, asked, count)
+            masks = self._distinct(_to_masks(found, crop, size), crop)
+        return masks
+
+    def _distinct(self, masks: Masks, crop: Crop) -> Masks:
+        """Whole masks of a crop without duplicates, best first."""
+        masks = masks.select(np.flatnonzero(~touches_crop_edge(masks.boxes, crop, masks.size)))
         keep = box_nms(masks.boxes, masks.predicted_iou, self.settings.box_nms_thresh)
         return masks.select(keep)
 
@@ -264,6 +285,8 @@ class MaskGenerator:
         """Batches of points with their masks; the next batch is decoded while one is in use."""
         size = self.settings.points_per_batch
         batches = [points[start : start + size] for start in range(0, len(points), size)]
+        if not batches:
+            return
         with ThreadPoolExecutor(max_workers=1) as pool:
             coming = pool.submit(self._decode, embedding, batches[0])
             for index, batch in enumerate(batches):
@@ -377,17 +400,6 @@ def _regions(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int
     return np.asarray(regions), np.asarray(stats[:, cv2.CC_STAT_AREA])
 
 
-def _points_in(crop: Crop, grid: Points, region: NDArray[np.bool_] | None) -> Points:
-    """Grid points (N, 2) XY in pixels of the crop, those inside `region` of the photo only."""
-    left, top, right, bottom = crop.box
-    points: Points = grid * np.array([right - left, bottom - top])
-    if region is None:
-        return points
-    x, y = (points + np.array([left, top])).astype(np.intp).T
-    inside = region[y.clip(0, region.shape[0] - 1), x.clip(0, region.shape[1] - 1)]
-    return np.asarray(points[inside.astype(bool)])
-
-
 def _to_masks(found: Sequence[Candidate], crop: Crop, size: tuple[int, int]) -> Masks:
     return Masks.from_runs(
         size,
@@ -414,3 +426,8 @@ class _Counter:
     def add(self, prompts: int) -> None:
         self.done += prompts
         self.progress(self.done, self.total)
+
+    def skip(self, prompts: int) -> None:
+        if prompts:
+            self.total -= prompts
+            self.progress(self.done, self.total)

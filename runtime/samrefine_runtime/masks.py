@@ -168,6 +168,21 @@ class Masks:
         return {"size": list(self.size), "counts": counts.tolist()}
 
 
+class Coverage:
+    """How many of some masks lie over each pixel."""
+
+    def __init__(self, masks: Masks):
+        self.starts, self.ends, self.owner = masks.spans()
+        self.pixels = masks.size[0] * masks.size[1]
+
+    def count(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """(W * H,) int64, column-major, over the masks `chosen` (N,) bool."""
+        mine = chosen[self.owner]
+        steps = np.bincount(self.starts[mine], minlength=self.pixels + 1)
+        steps -= np.bincount(self.ends[mine], minlength=self.pixels + 1)
+        return np.cumsum(steps[:-1])
+
+
 def _boxes_of_runs(runs: Sequence[rle.Counts], height: int) -> NDArray[np.int32]:
     return np.array([_box_of_runs(counts, height) for counts in runs], np.int32).reshape(-1, 4)
 

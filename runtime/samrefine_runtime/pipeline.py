@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamClassifier, CamResult, CamSettings
+from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.generator import MaskGenerator, Progress
 from samrefine_runtime.image import RgbImage, check_image
 from samrefine_runtime.masks import Masks
-from samrefine_runtime.refine import Label, RefineSettings, prompt_region, refine
+from samrefine_runtime.prompts import PROMPT_MODES, PromptMode, prompt_region
+from samrefine_runtime.refine import Label, RefineSettings, refine
 from samrefine_runtime.session import Backend
 
 
@@ -71,7 +73,7 @@ class Labeler:
         generator: Mapping[str, Any] | None = None,
         cam: CamSettings | None = None,
         refinement: RefineSettings | None = None,
-        guided: bool = False,
+        prompts: PromptMode = "guided",
         backend: Backend = "auto",
         threads: int | None = None,
     ):
@@ -82,7 +84,7 @@ class Labeler:
             generator: MaskGenerator keywords over the bundle's defaults.
             cam: None for the bundle's defaults.
             refinement: None for RefineSettings().
-            guided: prompt SAM only near the pseudo label, where SEPL can use a mask.
+            prompts: which points of the grid to ask SAM about.
             backend: see OrtSession.
             threads: CPU threads, None for all cores.
 
@@ -93,9 +95,13 @@ class Labeler:
         """
         session: dict[str, Any] = {"backend": backend, "threads": threads}
         self.classifier = CamClassifier(bundle, cam, **session)
-        self.generator = MaskGenerator(bundle, **session, **(generator or {}))
+        if prompts not in PROMPT_MODES:
+            expected = ", ".join(PROMPT_MODES)
+            raise SettingsError(f"prompts is {prompts!r}, expected one of {expected}")
+        settings = {**(generator or {}), "hierarchical": prompts != "grid"}
+        self.generator = MaskGenerator(bundle, **session, **settings)
         self.refinement = refinement or RefineSettings()
-        self.guided = guided
+        self.guided = prompts == "guided"
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -6,16 +6,14 @@ over runs, unions by adding runs up. No N x H x W stack exists at any time.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.errors import LabelError, SettingsError
-from samrefine_runtime.masks import Masks
+from samrefine_runtime.masks import Coverage, Masks
 
 Method = Literal["max_iou_imp2", "max_iou_imp", "max_iou", "argmax"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -92,7 +90,7 @@ def refine(pseudo_label: Label, masks: Masks, settings: RefineSettings) -> Label
     classes = _check(pseudo_label, masks.size, settings)
     flat = np.ascontiguousarray(pseudo_label.T).reshape(-1)
     takes = _fitting(flat, classes, masks, settings)
-    coverage = _Coverage(masks)
+    coverage = Coverage(masks)
     free = np.ones(len(masks), bool)
     cover = coverage.count(free)
     out = np.zeros_like(flat)
@@ -124,21 +122,6 @@ def overlaps(flat_label: Label, classes: NDArray[np.uint8], masks: Masks) -> NDA
         inside = before[ends] - before[starts]
         table[:, index] = np.bincount(owner, inside, minlength=len(masks))
     return table
-
-
-def prompt_region(pseudo_label: Label, margin: float = 1 / 32) -> NDArray[np.bool_]:
-    """Where a point prompt can lead to a mask that matters to the refinement, (H, W) bool.
-
-    A mask matters if it overlaps the pseudo label, and such a mask is found from the points it
-    has there; the margin adds the points just beside it.
-
-    Args:
-        pseudo_label: (H, W) uint8.
-        margin: of the longer side; the default is one step of SAM's grid.
-    """
-    labelled = ((pseudo_label > 0) & (pseudo_label != IGNORE)).astype(np.uint8)
-    reach = 2 * math.ceil(margin * max(pseudo_label.shape)) + 1
-    return np.asarray(cv2.dilate(labelled, np.ones((reach, reach), np.uint8)) > 0)
 
 
 def _check(label: Label, size: tuple[int, int], settings: RefineSettings) -> NDArray[np.uint8]:
@@ -174,18 +157,3 @@ def _fitting(
     if settings.method == "argmax" and len(classes):
         fits &= np.arange(len(classes)) == table.argmax(axis=1)[:, None]
     return np.asarray(fits)
-
-
-class _Coverage:
-    """How many of some masks lie over each pixel."""
-
-    def __init__(self, masks: Masks):
-        self.starts, self.ends, self.owner = masks.spans()
-        self.pixels = masks.size[0] * masks.size[1]
-
-    def count(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """(W * H,) int64, column-major, over the masks `chosen` (N,) bool."""
-        mine = chosen[self.owner]
-        steps = np.bincount(self.starts[mine], minlength=self.pixels + 1)
-        steps -= np.bincount(self.ends[mine], minlength=self.pixels + 1)
-        return np.cumsum(steps[:-1])

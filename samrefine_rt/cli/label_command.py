@@ -30,6 +30,7 @@ from samrefine_runtime.formats.image_labels import read_image_labels
 from samrefine_runtime.formats.voc import read_label
 from samrefine_runtime.image import ReadAhead, RgbImage
 from samrefine_runtime.pipeline import Labeler
+from samrefine_runtime.prompts import PROMPT_MODES
 from samrefine_runtime.refine import METHODS, Label, RefineSettings
 from samrefine_runtime.report import check_ground_truth, picture_side
 
@@ -64,7 +65,7 @@ ImageLabelSource = Callable[[str], NDArray[np.bool_] | None]
 @click.option("--background-score", type=float, help="What a class's CAM must exceed, 0 to 1.")
 @click.option("--presence-threshold", type=float, help="Probability of a predicted class, 0 to 1.")
 @click.option("--allow-empty", is_flag=True, help="A photo may hold no class at all.")
-@prompts_option
+@prompts_option(*PROMPT_MODES)
 @generator_options
 @session_options
 @resume_option
@@ -82,7 +83,7 @@ def label(
     background_score: float | None,
     presence_threshold: float | None,
     allow_empty: bool,
-    prompts: str,
+    prompts: Any,
     generator: dict[str, Any],
     session: dict[str, Any],
     resume: bool,
@@ -109,7 +110,7 @@ def label(
         generator=generator,
         cam=cam,
         refinement=RefineSettings(method),
-        guided=prompts == "guided",
+        prompts=prompts,
         **session,
     )
     find_present = _image_labels(image_labels, labeler.classes)

@@ -17,6 +17,7 @@ from samrefine_rt.cli.options import (
     bundle_option,
     generator_options,
     output_options,
+    prompts_option,
     resume_option,
     session_options,
 )
@@ -44,6 +45,7 @@ from samrefine_runtime.overlay import draw_masks, write_picture
     "png: a folder of 0/255 PNG masks a photo.",
 )
 @click.option("--overlay", is_flag=True, help="Also draw <photo>.overlay.jpg.")
+@prompts_option("grid", "hierarchical")
 @generator_options
 @session_options
 @resume_option
@@ -54,6 +56,7 @@ def masks(
     out: Path,
     form: str,
     overlay: bool,
+    prompts: str,
     generator: dict[str, Any],
     session: dict[str, Any],
     resume: bool,
@@ -67,7 +70,8 @@ def masks(
     if resume and form == "coco":
         raise SettingsError("--resume works with --format records or png: coco is one file")
     photos = image_files(images)
-    make = MaskGenerator(open_bundle(bundle), **session, **generator)
+    hierarchical = prompts == "hierarchical"
+    make = MaskGenerator(open_bundle(bundle), hierarchical=hierarchical, **session, **generator)
     counts: dict[str, int] = {}
     ahead = ReadAhead(list(photos.values()))
 

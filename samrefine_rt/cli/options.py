@@ -85,15 +85,23 @@ def resume_option(command: Command) -> Command:
     )(command)
 
 
-def prompts_option(command: Command) -> Command:
-    """--prompts."""
+_PROMPTS = {
+    "guided": "guided: in or near the pseudo label",
+    "hierarchical": "hierarchical: coarsely, then where no mask was found",
+    "grid": "grid: every point, as SAM does",
+}
+
+
+def prompts_option(*modes: str) -> Callable[[Command], Command]:
+    """--prompts, the first of `modes` being the default."""
+    text = "; ".join(_PROMPTS[mode] for mode in modes)
     return click.option(
         "--prompts",
-        type=click.Choice(["grid", "guided"]),
-        default="grid",
+        type=click.Choice(modes),
+        default=modes[0],
         show_default=True,
-        help="Prompt SAM everywhere, or (faster) near the pseudo label only.",
-    )(command)
+        help=f"Where SAM is asked. {text[0].upper()}{text[1:]}.",
+    )
 
 
 _GENERATOR_OPTIONS: tuple[tuple[str, Any, str], ...] = (

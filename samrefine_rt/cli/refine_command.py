@@ -27,7 +27,8 @@ from samrefine_runtime.formats.voc import read_label, write_label
 from samrefine_runtime.generator import MaskGenerator
 from samrefine_runtime.image import ReadAhead
 from samrefine_runtime.masks import Masks
-from samrefine_runtime.refine import METHODS, Label, RefineSettings, prompt_region
+from samrefine_runtime.prompts import PROMPT_MODES, prompt_region
+from samrefine_runtime.refine import METHODS, Label, RefineSettings
 from samrefine_runtime.refine import refine as refine_label
 
 MaskSource = Callable[[str, Label, Report], Masks]
@@ -54,7 +55,7 @@ MaskSource = Callable[[str, Label, Report], Masks]
     help="The cover rule only for masks of at most this many times the class's area.",
 )
 @click.option("--num-classes", default=21, show_default=True, help="With background.")
-@prompts_option
+@prompts_option(*PROMPT_MODES)
 @generator_options
 @session_options
 @resume_option
@@ -86,7 +87,8 @@ def refine(
     if masks_path is not None and images is None and bundle is None:
         find_masks = _stored_masks(masks_path)
     elif masks_path is None and images is not None and bundle is not None:
-        make = MaskGenerator(open_bundle(bundle), **session, **generator)
+        hierarchical = prompts != "grid"
+        make = MaskGenerator(open_bundle(bundle), hierarchical=hierarchical, **session, **generator)
         find_masks = _generated_masks(images, make, guided=prompts == "guided")
     else:
         raise SettingsError("give either --images with --bundle, or --masks alone")

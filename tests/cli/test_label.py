@@ -114,7 +114,7 @@ def test_options_reach_their_stage(
         cam=CamSettings(background_score=0.4),
         refinement=RefineSettings("max_iou"),
         generator={"points_per_side": 3},
-        guided=False,
+        prompts="grid",
     )
     assert np.array_equal(read_label(out / "voc" / "a.png"), expected)
 

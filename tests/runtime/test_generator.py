@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator
 
 from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.crops import point_grid
 from samrefine_runtime.errors import BundleError, ImageError, SettingsError
 from samrefine_runtime.generator import (
     GeneratorSettings,
@@ -26,6 +27,7 @@ from samrefine_runtime.generator import (
     settings_for,
 )
 from samrefine_runtime.masks import Masks
+from samrefine_runtime.prompts import in_rounds
 from tests.photos import synthetic
 
 PHOTO = synthetic((48, 72))
@@ -154,6 +156,29 @@ def test_region_of_another_size(bundle: Bundle) -> None:
         make(bundle).generate(PHOTO, region=np.ones((9, 9), bool))
 
 
+def test_hierarchical_asks_again_where_no_mask_explains_the_point(bundle: Bundle) -> None:
+    coarse, fine = in_rounds(point_grid(8))
+    first = make(bundle, point_grids=[coarse]).generate(PHOTO)
+    height, width = PHOTO.shape[:2]
+    small = [first.dense(i) for i in np.flatnonzero(first.areas <= height * width / 2)]
+    assert small
+    x, y = (fine * [width, height]).astype(int).T
+    asked = fine[~np.any(small, axis=0)[y, x]]
+    assert 0 < len(asked) < len(fine)
+    calls: list[tuple[int, int]] = []
+    generator = make(bundle, hierarchical=True, points_per_side=8)
+    actual = generator.generate(PHOTO, progress=lambda *call: calls.append(call))
+    assert_same(actual, make(bundle, point_grids=[np.concatenate([coarse, asked])]).generate(PHOTO))
+    assert calls[0] == (16, 64)
+    assert calls[-1] == (16 + len(asked), 16 + len(asked))
+
+
+def test_hierarchical_with_crops_and_a_single_point(bundle: Bundle) -> None:
+    assert len(make(bundle, hierarchical=True, crop_n_layers=1).generate(PHOTO)) > 0
+    single = make(bundle, hierarchical=True, points_per_side=1).generate(PHOTO)
+    assert_same(single, make(bundle, points_per_side=1).generate(PHOTO))
+
+
 def test_thresholds_no_mask_passes(bundle: Bundle) -> None:
     assert len(make(bundle, pred_iou_thresh=5.0).generate(PHOTO)) == 0
     generator = make(bundle, stability_score_thresh=1.1, crop_n_layers=1, min_mask_region_area=5)
@@ -246,10 +271,10 @@ def test_settings_are_segment_anythings() -> None:
 
     theirs = inspect.signature(SamAutomaticMaskGenerator).parameters
     ours = {field.name: field.default for field in fields(GeneratorSettings)}
-    assert set(ours) == set(theirs) - {"model"}
-    for name, default in ours.items():
-        if name != "points_per_batch":
-            assert default == theirs[name].default, name
+    assert set(ours) == set(theirs) - {"model"} | {"hierarchical"}
+    assert not ours["hierarchical"]
+    for name in set(ours) - {"hierarchical", "points_per_batch"}:
+        assert ours[name] == theirs[name].default, name
 
 
 def test_settings_come_from_keywords_then_bundle_then_sam(bundle: Bundle) -> None:

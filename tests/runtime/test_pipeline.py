@@ -15,7 +15,8 @@ from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.errors import BundleError, ImageError, LabelError, SettingsError
 from samrefine_runtime.pipeline import Labeler
-from samrefine_runtime.refine import RefineSettings, prompt_region
+from samrefine_runtime.prompts import PROMPT_MODES, prompt_region
+from samrefine_runtime.refine import RefineSettings
 from tests.sepl import naive_sepl
 
 
@@ -34,7 +35,7 @@ def bundle(lively_bundle: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def labeler(bundle: Bundle) -> Labeler:
-    return Labeler(bundle, guided=True, threads=1)
+    return Labeler(bundle, threads=1)
 
 
 RED_AND_BLUE = np.array([True, False, True])
@@ -53,9 +54,9 @@ def test_pseudo_label_names_the_squares(labeler: Labeler) -> None:
 
 
 @pytest.mark.parametrize("method", ["max_iou_imp2", "max_iou", "argmax"])
-@pytest.mark.parametrize("guided", [True, False])
-def test_label_is_sepl_of_pseudo_label_and_masks(bundle: Bundle, method: Any, guided: bool) -> None:
-    made = Labeler(bundle, refinement=RefineSettings(method), guided=guided, threads=1)
+@pytest.mark.parametrize("prompts", PROMPT_MODES)
+def test_label_is_sepl_of_pseudo_label_and_masks(bundle: Bundle, method: Any, prompts: Any) -> None:
+    made = Labeler(bundle, refinement=RefineSettings(method), prompts=prompts, threads=1)
     result = made.label(squares(), RED_AND_BLUE)
     assert len(result.masks) > 0
     stack = np.array([result.masks.dense(i) for i in range(len(result.masks))])
@@ -69,10 +70,12 @@ def test_guided_prompts_lie_near_the_pseudo_label(bundle: Bundle, labeler: Label
     x, y = result.masks.point_coords.astype(int).T
     assert prompt_region(result.pseudo_label)[y, x].all()
     assert 0 < counts[-1][1] < 16
-    grid = Labeler(bundle, guided=False, threads=1)
-    counts.clear()
-    grid.label(squares(), RED_AND_BLUE, progress=lambda *c: counts.append(c))
-    assert counts[-1] == (16, 16)
+    asked = {}
+    for mode in PROMPT_MODES:
+        made = Labeler(bundle, prompts=mode, threads=1)  # type: ignore[arg-type]
+        made.label(squares(), RED_AND_BLUE, progress=lambda *c: counts.append(c))
+        asked[mode] = counts[-1][0]
+    assert asked["guided"] <= asked["hierarchical"] <= asked["grid"] == 16
 
 
 def test_photo_without_classes_is_background_and_needs_no_masks(labeler: Labeler) -> None:
@@ -110,7 +113,7 @@ def test_settings_reach_their_stage(bundle: Bundle) -> None:
         bundle,
         generator={"points_per_side": 2},
         cam=CamSettings(background_score=1.0),
-        guided=False,
+        prompts="grid",
         threads=1,
     )
     counts: list[tuple[int, int]] = []
@@ -130,3 +133,5 @@ def test_what_does_not_fit(bundle: Bundle, labeler: Labeler) -> None:
         Labeler(replace(bundle, sam=None))
     with pytest.raises(SettingsError, match="unknown setting 'points'"):
         Labeler(bundle, generator={"points": 3})
+    with pytest.raises(SettingsError, match="prompts is 'all', expected one of guided, hier"):
+        Labeler(bundle, prompts="all")  # type: ignore[arg-type]

@@ -19,7 +19,6 @@ from samrefine_runtime.refine import (
     METHODS,
     RefineSettings,
     overlaps,
-    prompt_region,
     refine,
     refine_labels,
 )
@@ -264,20 +263,3 @@ def test_labels_that_do_not_fit(label: Any, message: str) -> None:
 def test_settings_out_of_range(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         RefineSettings(**setting)
-
-
-@given(st.data())
-def test_region_holds_the_label_and_its_neighbourhood(data: st.DataObject) -> None:
-    """Pixels within the margin of a class in x and in y, and no others."""
-    shape = data.draw(hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
-    label = data.draw(labels(shape))
-    margin = data.draw(st.sampled_from([0.0, 1 / 32, 0.1, 0.3]))
-    reach = int(np.ceil(margin * max(shape)))
-    expected = np.zeros(shape, bool)
-    for y, x in np.argwhere((label > 0) & (label < 255)):
-        expected[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
-    assert np.array_equal(prompt_region(label, margin), expected)
-
-
-def test_region_of_a_label_without_classes_is_empty() -> None:
-    assert not prompt_region(label_of("0x0", "xx0")).any()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import cv2
@@ -20,6 +20,7 @@ from samrefine_export.demo.scenes import CLASSES
 from samrefine_export.demo.train_cam import CamConfig, train_cam
 from samrefine_export.demo.train_sam import SamConfig, save_atomically, train_sam
 from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.prompts import PromptMode
 
 Folder = click.Path(path_type=Path, file_okay=False)
 
@@ -116,12 +117,12 @@ def export(weights: Path, out: Path, images: Path) -> None:
 @click.option("--bundle", type=Folder, default=Path("samrefine_rt/demo_bundle"), show_default=True)
 @click.option("--scenes", default=200, show_default=True)
 def measure(bundle: Path, scenes: int) -> None:
-    """Labels of held-out scenes with the runtime: CAM, refined, with guided and grid prompts."""
+    """Labels of held-out scenes with the runtime: CAM, and refined in every prompt mode."""
     held_out = held_out_scenes(scenes)
-    for guided in (True, False):
-        found = measure_labels(Bundle.load(bundle), held_out, guided=guided)
+    for prompts in get_args(PromptMode):
+        found = measure_labels(Bundle.load(bundle), held_out, prompts=prompts)
         click.echo(
-            f"{'guided' if guided else 'grid'}: CAM {100 * found.pseudo.miou:.2f}, "
+            f"{prompts}: CAM {100 * found.pseudo.miou:.2f}, "
             f"refined {100 * found.refined.miou:.2f}, gain {100 * found.gain:+.2f} mIoU; "
             f"{found.prompts:.0f} prompts and {found.seconds:.2f} s a scene"
         )

@@ -13,6 +13,7 @@ from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.evaluate import Evaluation, confusion_matrix
 from samrefine_runtime.pipeline import Labeler
+from samrefine_runtime.prompts import PromptMode
 from samrefine_runtime.refine import RefineSettings
 
 
@@ -37,23 +38,23 @@ def measure_labels(
     bundle: Bundle,
     scenes: Sequence[Scene],
     *,
-    guided: bool = True,
+    prompts: PromptMode = "guided",
     generator: Mapping[str, Any] | None = None,
     cam: CamSettings | None = None,
     refinement: RefineSettings | None = None,
 ) -> DemoFigures:
     """Label `scenes` from their image-level labels and compare with the ground truth."""
-    labeler = Labeler(bundle, generator=generator, cam=cam, refinement=refinement, guided=guided)
+    labeler = Labeler(bundle, generator=generator, cam=cam, refinement=refinement, prompts=prompts)
     classes = len(CLASSES) + 1
     totals = np.zeros((2, classes, classes), np.int64)
-    seconds, prompts = 0.0, _PromptCounter()
+    seconds, asked = 0.0, _PromptCounter()
     for scene in scenes:
-        result = labeler.label(scene.image, scene.image_labels, progress=prompts)
+        result = labeler.label(scene.image, scene.image_labels, progress=asked)
         for side, label in enumerate((result.pseudo_label, result.label)):
             totals[side] += confusion_matrix(label, scene.label, classes)
         seconds += sum(result.seconds.values())
     pseudo, refined = (Evaluation(total, len(scenes), [], []) for total in totals)
-    return DemoFigures(pseudo, refined, prompts.count / len(scenes), seconds / len(scenes))
+    return DemoFigures(pseudo, refined, asked.count / len(scenes), seconds / len(scenes))
 
 
 class _PromptCounter:

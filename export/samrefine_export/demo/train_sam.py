@@ -38,6 +38,8 @@ class Stage:
     """shares of the learning rate that a half cosine leads from and to"""
     settle: float = 1.0
     """share of the stage after which batch statistics are those averaged until then"""
+    restart: bool = False
+    """start from the weights alone: new optimiser, hints and running average, and a warm-up"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class SamConfig:
         Stage(600, IMAGE_SIZE, 8, 6, (0.4, 0.01), 0.0),
         Stage(2100, IMAGE_SIZE, 8, 6, (0.9, 0.01), 0.7),
         Stage(1000, IMAGE_SIZE, 8, 6, (0.6, 0.01), 0.6),
+        Stage(4500, IMAGE_SIZE, 8, 6, (1.0, 0.01), 0.8, restart=True),
     )
     """small first, where following a prompt is learnt cheaply; then finer"""
     rate: float = 1e-3
@@ -63,20 +66,21 @@ class SamConfig:
         """Steps in all."""
         return sum(stage.steps for stage in self.stages)
 
-    def stage_at(self, step: int) -> tuple[Stage, float]:
-        """The stage that `step` is in, and how far, 0 to 1."""
+    def stage_at(self, step: int) -> tuple[Stage, int]:
+        """The stage that `step` is in, and which of its steps that is."""
         for stage in self.stages:
             if step < stage.steps:
-                return stage, step / stage.steps
+                return stage, step
             step -= stage.steps
-        return self.stages[-1], 1.0
+        return self.stages[-1], self.stages[-1].steps
 
     def rate_at(self, step: int) -> float:
-        """Learning rate: linear warm-up, then as the stages say."""
-        stage, done = self.stage_at(step)
+        """Learning rate: as the stages say, after a linear warm-up at the start and restarts."""
+        stage, within = self.stage_at(step)
         start, end = stage.fall
-        share = end + (start - end) * 0.5 * (1 + np.cos(np.pi * done))
-        return float(self.rate * min(1.0, (step + 1) / self.warmup) * share)
+        share = end + (start - end) * 0.5 * (1 + np.cos(np.pi * within / stage.steps))
+        warm = within if stage.restart else step
+        return float(self.rate * min(1.0, (warm + 1) / self.warmup) * share)
 
 
 class Hints(nn.Module):
@@ -277,25 +281,34 @@ class SamTrainer:
         self.config, self.data = config, data
         self.sam = build_demo_sam()
         self.sam.image_encoder.to(memory_format=torch.channels_last)
+        self.step, self.seconds, self.scenes = 0, 0.0, 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all but the weights."""
         self.hints = Hints()
         self.average = copy.deepcopy(self.sam).requires_grad_(False)
         named = [*self.sam.named_parameters(), *self.hints.named_parameters()]
         plain = [p for _, p in named if p.ndim < 2]
         decayed = [p for _, p in named if p.ndim >= 2]
         groups = [{"params": decayed, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98), fused=True)
-        self.step, self.seconds, self.scenes = 0, 0.0, 0
+        self.optimiser = torch.optim.AdamW(
+            groups, lr=self.config.rate, betas=(0.9, 0.98), fused=True
+        )
 
     def advance(self) -> float:
         """One optimiser step; its loss. A function of seed, step and weights only."""
         started = time.perf_counter()
-        stage, done = self.config.stage_at(self.step)
+        stage, within = self.config.stage_at(self.step)
+        if stage.restart and within == 0:
+            torch.manual_seed(self.config.seed + self.step)
+            self.restart()
         for model in (self.sam, self.average):
             resize(model, stage.side)
         rng = np.random.default_rng((self.config.seed, self.step))
         batch = draw_batch(rng, self.data, stage.images, stage.prompts, stage.side)
         # Few images a batch make poor statistics: the end of the run uses the averaged ones.
-        self.sam.train(done < stage.settle)
+        self.sam.train(within < stage.settle * stage.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate_at(self.step)
         loss = train_step(self.sam, self.hints, batch, rng)
