@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +20,9 @@ Item = TypeVar("Item")
 Report = Callable[[float], None]
 """told the share of one input that is done, 0 to 1"""
 
+Write = Callable[[], object]
+"""writes the output of one input"""
+
 _STEPS = 1000
 
 
@@ -29,6 +34,22 @@ class Outcome:
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     """message by input"""
+
+    @contextmanager
+    def keeping_failure(self, label: str) -> Iterator[None]:
+        """Note and show an input that turns out to be broken."""
+        try:
+            yield
+        except (InputError, MemoryError) as error:
+            message = " ".join(str(error).split()) or "out of memory"
+            self.failed[label] = message
+            click.echo(f"\nError: {label}: {message}", err=True)
+
+    def write(self, label: str, write: Write) -> None:
+        """Write an input's output; the input is done then."""
+        with self.keeping_failure(label):
+            write()
+            self.done.append(label)
 
     def finish(self, *, quiet: bool, as_json: bool, **details: Any) -> None:
         """Print the summary and leave with exit code 1 if an input failed."""
@@ -75,32 +96,36 @@ def _photos(path: Path) -> Iterable[Path]:
 
 def run_batch(
     items: Sequence[Item],
-    work: Callable[[Item, Report], bool],
+    work: Callable[[Item, Report], Write | None],
     *,
     name: Callable[[Item], str],
     quiet: bool,
 ) -> Outcome:
-    """Do `work` for every item behind a progress bar.
+    """Do `work` for every item behind a progress bar; one item's output is written while the next
+    is worked on.
 
-    `work` returns False where there was nothing to do. InputError and MemoryError of one item are
+    `work` returns None where there was nothing to do. InputError and MemoryError of one item are
     kept for the summary and shown at once.
     """
     outcome = Outcome()
     stderr = sys.stderr
     bar: Any = click.progressbar(length=len(items) * _STEPS, hidden=quiet, file=stderr)
-    with bar:
+    with bar, ThreadPoolExecutor(max_workers=1) as pool:
+        writing: Future[None] | None = None
         for index, item in enumerate(items):
 
             def report(share: float, base: int = index * _STEPS) -> None:
                 bar.update(base + int(share * _STEPS) - bar.pos)
 
-            label = name(item)
-            try:
-                worked = work(item, report)
-                (outcome.done if worked else outcome.skipped).append(label)
-            except (InputError, MemoryError) as error:
-                message = " ".join(str(error).split()) or "out of memory"
-                outcome.failed[label] = message
-                click.echo(f"\nError: {label}: {message}", err=True)
+            label, write = name(item), None
+            with outcome.keeping_failure(label):
+                write = work(item, report)
+                if write is None:
+                    outcome.skipped.append(label)
+            if writing is not None:
+                writing.result()
+            writing = None if write is None else pool.submit(outcome.write, label, write)
             report(1.0)
+        if writing is not None:
+            writing.result()
     return outcome

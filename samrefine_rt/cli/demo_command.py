@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from samrefine_rt.cli.batch import Report, run_batch
+from samrefine_rt.cli.batch import Report, Write, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.options import Folder, output_options, session_options
 from samrefine_rt.cli.outputs import LabelWriter
@@ -36,14 +36,13 @@ def demo(out: Path, session: dict[str, Any], quiet: bool, as_json: bool) -> None
     )
     scores: dict[str, _Score] = {}
 
-    def work(photo: DemoPhoto, tell: Report) -> bool:
+    def work(photo: DemoPhoto, tell: Report) -> Write:
         image, truth = photo.image(), photo.ground_truth()
         result = labeler.label(
             image, photo.image_labels, progress=lambda done, total: tell(done / total)
         )
-        writer.write(photo.path, image, result, truth)
         scores[photo.path.stem] = _Score.of(result, truth, len(writer.classes))
-        return True
+        return lambda: writer.write(photo.path, image, result, truth)
 
     outcome = run_batch(photos, work, name=lambda photo: photo.path.stem, quiet=quiet)
     writer.finish({photo.path.stem: photo.path for photo in photos if photo.path.stem in scores})

@@ -10,7 +10,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_rt.cli.batch import Report, image_files, run_batch
+from samrefine_rt.cli.batch import Report, Write, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.options import (
     ExistingFolder,
@@ -125,15 +125,14 @@ def label(
 
     ahead = ReadAhead(list(photos.values()))
 
-    def work(image_id: str, tell: Report) -> bool:
+    def work(image_id: str, tell: Report) -> Write | None:
         if resume and writer.has(image_id):
-            return False
+            return None
         image = ahead.read(photos[image_id])
         present = find_present(image_id)
         truth = _ground_truth(ground_truth, image_id, image)
         result = labeler.label(image, present, progress=lambda done, total: tell(done / total))
-        writer.write(photos[image_id], image, result, truth)
-        return True
+        return lambda: writer.write(photos[image_id], image, result, truth)
 
     outcome = run_batch(list(photos), work, name=lambda i: str(photos[i]), quiet=quiet)
     writer.finish({image_id: photos[image_id] for image_id in photos if writer.has(image_id)})

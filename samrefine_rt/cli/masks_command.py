@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from samrefine_rt.cli.batch import Report, image_files, run_batch
+from samrefine_rt.cli.batch import Report, Write, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.options import (
     ExistingPath,
@@ -26,7 +27,7 @@ from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
 from samrefine_runtime.formats.mask_folder import write_mask_folder
 from samrefine_runtime.formats.records import write_masks
 from samrefine_runtime.generator import MaskGenerator
-from samrefine_runtime.image import ReadAhead
+from samrefine_runtime.image import ReadAhead, RgbImage
 from samrefine_runtime.masks import Masks
 from samrefine_runtime.overlay import draw_masks, write_picture
 
@@ -76,18 +77,20 @@ def masks(
     ahead = ReadAhead(list(photos.values()))
 
     with ExitStack() as stack:
-        write, exists = _writer(form, out, stack)
+        write_found, exists = _writer(form, out, stack)
 
-        def work(image_id: str, report: Report) -> bool:
+        def write(photo: Path, image: RgbImage, found: Masks) -> None:
+            write_found(photo, found)
+            if overlay:
+                write_picture(out / f"{photo.stem}.overlay.jpg", draw_masks(image, found))
+
+        def work(image_id: str, report: Report) -> Write | None:
             if resume and exists(image_id):
-                return False
+                return None
             image = ahead.read(photos[image_id])
             found = make.generate(image, progress=lambda done, total: report(done / total))
-            write(photos[image_id], found)
-            if overlay:
-                write_picture(out / f"{image_id}.overlay.jpg", draw_masks(image, found))
             counts[image_id] = len(found)
-            return True
+            return partial(write, photos[image_id], image, found)
 
         outcome = run_batch(list(photos), work, name=lambda i: str(photos[i]), quiet=quiet)
     outcome.finish(quiet=quiet, as_json=as_json, masks=counts)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from samrefine_rt.cli.batch import Report, image_files, run_batch
+from samrefine_rt.cli.batch import Report, Write, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.options import (
     ExistingFolder,
@@ -93,14 +93,14 @@ def refine(
     else:
         raise SettingsError("give either --images with --bundle, or --masks alone")
 
-    def work(image_id: str, report: Report) -> bool:
+    def work(image_id: str, report: Report) -> Write | None:
         target = out / f"{image_id}.png"
         if resume and target.is_file():
-            return False
+            return None
         label = read_label(labels[image_id])
         found = find_masks(image_id, label, report)
-        write_label(target, refine_label(label, found, settings))
-        return True
+        refined = refine_label(label, found, settings)
+        return lambda: write_label(target, refined)
 
     outcome = run_batch(list(labels), work, name=lambda i: str(labels[i]), quiet=quiet)
     outcome.finish(quiet=quiet, as_json=as_json)
