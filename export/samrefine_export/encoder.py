@@ -28,14 +28,15 @@ class PlainAttention(nn.Module):
 
     def __init__(self, attention: Attention, side: tuple[int, int]):
         super().__init__()
-        self.heads, self.scale = attention.num_heads, attention.scale
-        self.qkv, self.proj = attention.qkv, attention.proj
+        self.heads, scale = attention.num_heads, attention.scale
+        self.query, self.key, self.value = _projections(attention.qkv, scale)
+        self.proj = attention.proj
         height, width = side
         self.rows: Tensor
         self.columns: Tensor
         self.places: Tensor
-        rows = get_rel_pos(height, height, attention.rel_pos_h)
-        columns = get_rel_pos(width, width, attention.rel_pos_w)
+        rows = get_rel_pos(height, height, attention.rel_pos_h) / scale
+        columns = get_rel_pos(width, width, attention.rel_pos_w) / scale
         self.register_buffer("rows", rows.transpose(1, 2).contiguous())
         self.register_buffer("columns", columns.transpose(1, 2).contiguous())
         row = torch.eye(height).repeat_interleave(width, dim=0)
@@ -46,21 +47,37 @@ class PlainAttention(nn.Module):
         """(B, h, w, C) to the same."""
         batch, height, width, channels = x.shape
         tokens = height * width
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, -1)
-        q, k, v = qkv.unbind(2)
+        by_head = (batch, tokens, self.heads, -1)
+        q, k = self.query(x).reshape(by_head), self.key(x).reshape(by_head)
         places = self.places.reshape(1, tokens, 1, -1).expand(batch, -1, self.heads, -1)
-        q = torch.cat([self.scale * q, self._positions(q, height, width)], dim=-1)
+        q = torch.cat([q, *self._positions(q, height, width)], dim=-1)
         k = torch.cat([k, places], dim=-1)
-        out = _attention(q.flatten(2), k.flatten(2), v.flatten(2), self.heads)
+        v = self.value(x).reshape(batch, tokens, channels)
+        out = _attention(q.flatten(2), k.flatten(2), v, self.heads)
         return self.proj(out.reshape(batch, height, width, channels))
 
-    def _positions(self, q: Tensor, height: int, width: int) -> Tensor:
-        """Position scores (B, P, H, h + w) of queries (B, P, H, d) with every row and column."""
+    def _positions(self, q: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Scores of queries (B, P, H, d) with every row (B, P, H, h) and column (B, P, H, w)."""
         batch, tokens, heads, dim = q.shape
         by_row = q.reshape(batch, height, width * heads, dim) @ self.rows
         by_column = q.reshape(batch * height, width, heads, dim) @ self.columns
         shape = (batch, tokens, heads, -1)
-        return torch.cat([by_row.reshape(shape), by_column.reshape(shape)], dim=-1)
+        return by_row.reshape(shape), by_column.reshape(shape)
+
+
+def _projections(qkv: nn.Linear, scale: float) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+    """One layer each for queries, keys and values, so that nothing has to be split; the queries'
+    has the scale of the scores in it."""
+    layers = []
+    for factor, weight, bias in zip(
+        (scale, 1.0, 1.0), qkv.weight.chunk(3), qkv.bias.chunk(3), strict=True
+    ):
+        layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
+        layer.weight = nn.Parameter(factor * weight.detach(), requires_grad=False)
+        layer.bias = nn.Parameter(factor * bias.detach(), requires_grad=False)
+        layers.append(layer)
+    query, key, value = layers
+    return query, key, value
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -85,7 +102,8 @@ def _attention_in_torch(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 
 def with_plain_attention(encoder: ImageEncoderViT) -> ImageEncoderViT:
-    """A copy of a ViT encoder in which every block uses PlainAttention; shares the weights."""
+    """A copy of a ViT encoder in which every block uses PlainAttention; shares all weights but
+    those of queries, keys and values."""
     plain = copy.copy(encoder)
     plain._modules = dict(encoder._modules)
     side = encoder.img_size // encoder.patch_embed.proj.kernel_size[0]

@@ -35,7 +35,7 @@ class ImageEncoder:
     def __init__(self, bundle: Bundle, *, backend: Backend = "auto", threads: int | None = None):
         self.sam = bundle.require_sam()
         graph = bundle.graph("encoder")
-        self._session = OrtSession(graph.path, backend=backend, threads=threads)
+        self._session = OrtSession(graph.path, backend=backend, threads=threads, frees_memory=True)
 
     def embed(self, image: RgbImage) -> ImageEmbedding:
         """Embedding of a photo (H, W, 3) uint8 RGB of any size. Raises ImageError."""

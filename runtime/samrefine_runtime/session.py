@@ -18,6 +18,8 @@ BACKENDS: tuple[str, ...] = get_args(Backend)
 _SLOW_FUSIONS = ["SkipLayerNormFusion"]
 """its kernel is slower on CPUs than the Add and LayerNormalization it replaces"""
 
+_SHRINK_ARENA = ("memory.enable_memory_arena_shrinkage", "cpu:0")
+
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -31,13 +33,22 @@ class Session(Protocol):
 class OrtSession:
     """A graph in ONNX Runtime."""
 
-    def __init__(self, path: Path, *, backend: Backend = "auto", threads: int | None = None):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        backend: Backend = "auto",
+        threads: int | None = None,
+        frees_memory: bool = False,
+    ):
         """Load a graph.
 
         Args:
             path: the .onnx file.
             backend: "cuda" or "cpu"; "auto" takes CUDA where ONNX Runtime offers it.
             threads: CPU threads, None for all cores.
+            frees_memory: give a run's memory on the CPU back after it; for graphs that run once
+                a photo, whose memory would lie idle while others run.
 
         Raises:
             BackendError: onnxruntime is missing, does not offer the backend, or rejects the graph.
@@ -50,9 +61,14 @@ class OrtSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_mem_pattern = False  # plans for fixed shapes; here it only holds memory
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=providers)
+            self._session = ort.InferenceSession(
+                str(path), options, providers=providers, disabled_optimizers=_SLOW_FUSIONS
+            )
         except Exception as error:
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
+        self._run_options = ort.RunOptions()
+        if frees_memory:
+            self._run_options.add_run_config_entry(*_SHRINK_ARENA)
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -63,7 +79,7 @@ class OrtSession:
             BackendError: any other failure of the run.
         """
         try:
-            values = self._session.run(None, dict(feeds))
+            values = self._session.run(None, dict(feeds), self._run_options)
         except Exception as error:
             text = str(error)
             if "bad_alloc" in text or "Failed to allocate" in text or "out of memory" in text:

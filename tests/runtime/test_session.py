@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,26 @@ def test_threads_do_not_change_the_result(graph: Path, threads: int | None) -> N
     expected = OrtSession(graph, backend="cpu", threads=1).run({"image": image})
     actual = OrtSession(graph, backend="cpu", threads=threads).run({"image": image})
     np.testing.assert_allclose(actual["cam"], expected["cam"], atol=1e-6)
+
+
+def test_the_slow_fusion_is_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_bundle: Path
+) -> None:
+    """ONNX Runtime ignores names of optimizers it does not know, so look at what it makes."""
+    import onnxruntime
+
+    load, path = onnxruntime.InferenceSession, tmp_path / "optimised.onnx"
+
+    def load_and_keep(graph: str, options: Any, **arguments: Any) -> Any:
+        options.optimized_model_filepath = str(path)
+        return load(graph, options, **arguments)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", load_and_keep)
+    graph = Bundle.load(small_bundle, check_hashes=False).graph("decoder").path
+    load_and_keep(str(graph), onnxruntime.SessionOptions(), providers=["CPUExecutionProvider"])
+    assert b"SkipLayerNormalization" in path.read_bytes()
+    OrtSession(graph, backend="cpu", threads=1)
+    assert b"SkipLayerNormalization" not in path.read_bytes()
 
 
 def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch, graph: Path) -> None:
