@@ -50,7 +50,7 @@ def main() -> None:
     help="Classifier, twice at 128 pixels, then at 192.",
 )
 @click.option(
-    "--shards", default=24, show_default=True, help=f"Scenes to paint, in lots of {SHARD}."
+    "--shards", default=48, show_default=True, help=f"Scenes to paint, in lots of {SHARD}."
 )
 @click.option("--threads", default=2, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue from the checkpoints in --out.")

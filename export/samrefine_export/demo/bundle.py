@@ -15,10 +15,10 @@ from samrefine_export.sam import export_sam_module
 
 GENERATOR_DEFAULTS: dict[str, Any] = {
     "points_per_side": 24,
-    "pred_iou_thresh": 0.5,
+    "pred_iou_thresh": 0.6,
     "stability_score_thresh": 0.6,
     "stability_score_offset": 0.3,
-    "box_nms_thresh": 0.55,
+    "box_nms_thresh": 0.7,
 }
 """for a small model with soft edges; chosen on scenes that are neither trained on nor held out"""
 

@@ -1,3 +1,5 @@
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,14 @@ from samrefine_export.demo.train_sam import (  # noqa: E402
     train_step,
 )
 
-CONFIG = SamConfig(stages=(Stage(2, 32, 2, 2), Stage(2, 48, 1, 2, settle=0.5)), warmup=1)
+CONFIG = SamConfig(
+    stages=(
+        Stage(2, 32, 2, 2),
+        Stage(2, 48, 1, 2, settle=0.5),
+        Stage(2, 48, 1, 2, restart=True),
+    ),
+    warmup=1,
+)
 CAM_CONFIG = CamConfig(cycles=(2, 2), sides=(32, 48), images=2, warmup=1)
 
 
@@ -79,14 +88,15 @@ def test_steps_on_one_batch_lower_its_loss(data: Shard) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_resumed_sam_equals_an_uninterrupted_one(data: Shard, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [3, 4, 5])
+def test_resumed_sam_equals_an_uninterrupted_one(data: Shard, tmp_path: Path, steps: int) -> None:
     straight = train_sam(CONFIG, data, tmp_path / "a.pt", resume=False, report=str)
     first = SamTrainer(CONFIG, data)
-    for _ in range(3):
+    for _ in range(steps):
         first.advance()
     first.save(tmp_path / "b.pt")
     resumed = train_sam(CONFIG, data, tmp_path / "b.pt", resume=True, report=str)
-    assert resumed.step == straight.step == 4
+    assert resumed.step == straight.step == 6
     assert resumed.scenes == straight.scenes
     assert same_weights(resumed.sam, straight.sam)
     assert same_weights(resumed.average, straight.average)
@@ -100,6 +110,17 @@ def test_resumed_classifier_equals_an_uninterrupted_one(data: Shard, tmp_path: P
     assert same_weights(halfway.average, straight.average)
 
 
+def test_a_restart_keeps_the_weights_alone(data: Shard) -> None:
+    trainer = SamTrainer(CONFIG, data)
+    for _ in range(4):
+        trainer.advance()
+    weights, hints = copy.deepcopy(trainer.sam), trainer.hints
+    trainer.restart()
+    assert same_weights(trainer.sam, weights) and same_weights(trainer.average, weights)
+    assert trainer.hints is not hints
+    assert not trainer.optimiser.state
+
+
 def test_the_rate_rises_holds_and_falls() -> None:
     config = SamConfig(
         stages=(Stage(100, 32, 1, 1), Stage(50, 64, 1, 1, (1.0, 0.02))), warmup=10, rate=1.0
@@ -109,3 +130,7 @@ def test_the_rate_rises_holds_and_falls() -> None:
     assert rates[10:100] == [1.0] * 90
     assert rates[100:] == sorted(rates[100:], reverse=True)
     assert rates[-1] < 0.03
+    again = replace(config, stages=(*config.stages, Stage(50, 64, 1, 1, restart=True)))
+    rates = [again.rate_at(step) for step in range(150, 200)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:] == [1.0] * 40
