@@ -23,7 +23,7 @@ from samrefine_runtime.masks import OUTPUT_MODES, Masks, OutputMode
 from samrefine_runtime.nms import box_nms
 from samrefine_runtime.prompts import in_rounds, points_in, unexplained
 from samrefine_runtime.resample import MaskResampler
-from samrefine_runtime.rle import Counts, encode
+from samrefine_runtime.rle import Counts, box, encode
 from samrefine_runtime.session import Backend, OrtSession
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class GeneratorSettings:
 
     points_per_side: int | None = 32
     """points of the grid along one side; None where point_grids is given"""
-    points_per_batch: int = 16
+    points_per_batch: int = 8
     """prompts decoded at once; small batches stay in cache. Does not change the result"""
     pred_iou_thresh: float = 0.88
     """masks whose predicted IoU is not above it are dropped; not applied at 0"""
@@ -126,6 +126,8 @@ class Candidate(NamedTuple):
     """A mask on its way."""
 
     counts: Counts
+    box: tuple[int, int, int, int]
+    """XYXY pixels of the photo, right and bottom inclusive"""
     predicted_iou: float
     stability_score: float
     point: NDArray[np.float64]
@@ -250,14 +252,16 @@ class MaskGenerator:
             asked = unexplained(points, crop, masks) if index else points
             count.skip(len(points) - len(asked))
             found += self._candidates(embedding, crop, size, asked, count)
-            masks = self._distinct(_to_masks(found, crop, size), crop)
+            masks = self._distinct(found, crop, size)
         return masks
 
-    def _distinct(self, masks: Masks, crop: Crop) -> Masks:
+    def _distinct(self, found: Sequence[Candidate], crop: Crop, size: tuple[int, int]) -> Masks:
         """Whole masks of a crop without duplicates, best first."""
-        masks = masks.select(np.flatnonzero(~touches_crop_edge(masks.boxes, crop, masks.size)))
-        keep = box_nms(masks.boxes, masks.predicted_iou, self.settings.box_nms_thresh)
-        return masks.select(keep)
+        boxes = np.array([candidate.box for candidate in found], np.int32).reshape(-1, 4)
+        scores = np.array([candidate.predicted_iou for candidate in found], np.float32)
+        whole = np.flatnonzero(~touches_crop_edge(boxes, crop, size))
+        keep = whole[box_nms(boxes[whole], scores[whole], self.settings.box_nms_thresh)]
+        return _to_masks([found[i] for i in keep], crop, size)
 
     def _candidates(
         self,
@@ -276,7 +280,8 @@ class MaskGenerator:
                 mask = resampler.mask(low_res, sam.mask_threshold, settings.stability_score_offset)
                 if self._is_stable(mask.stability_score):
                     point = batch[owner] + crop.box[:2]
-                    yield Candidate(mask.counts, score, mask.stability_score, point)
+                    around = box(mask.counts, size[0])
+                    yield Candidate(mask.counts, around, score, mask.stability_score, point)
             count.add(len(batch))
 
     def _decoded(
@@ -404,6 +409,7 @@ def _to_masks(found: Sequence[Candidate], crop: Crop, size: tuple[int, int]) -> 
     return Masks.from_runs(
         size,
         [candidate.counts for candidate in found],
+        boxes=np.array([candidate.box for candidate in found], np.int32).reshape(-1, 4),
         predicted_iou=np.array([c.predicted_iou for c in found], np.float32),
         stability_score=np.array([c.stability_score for c in found], np.float32),
         point_coords=np.array([c.point for c in found], np.float64).reshape(-1, 2),

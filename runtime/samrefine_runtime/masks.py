@@ -184,19 +184,7 @@ class Coverage:
 
 
 def _boxes_of_runs(runs: Sequence[rle.Counts], height: int) -> NDArray[np.int32]:
-    return np.array([_box_of_runs(counts, height) for counts in runs], np.int32).reshape(-1, 4)
-
-
-def _box_of_runs(counts: rle.Counts, height: int) -> tuple[int, int, int, int]:
-    edges = np.cumsum(counts, dtype=np.int64)
-    starts, ends = edges[0:-1:2], edges[1::2]
-    starts, ends = starts[starts < ends], ends[starts < ends] - 1
-    if len(starts) == 0:
-        return 0, 0, 0, 0
-    crosses = starts // height != ends // height
-    top = 0 if crosses.any() else int((starts % height).min())
-    bottom = height - 1 if crosses.any() else int((ends % height).max())
-    return int(starts[0] // height), top, int(ends[-1] // height), bottom
+    return np.array([rle.box(counts, height) for counts in runs], np.int32).reshape(-1, 4)
 
 
 def _xywh(box: NDArray[np.int32]) -> list[int]:

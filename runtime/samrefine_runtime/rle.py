@@ -41,6 +41,19 @@ def area(counts: Counts) -> int:
     return int(counts[1::2].sum(dtype=np.int64))
 
 
+def box(counts: Counts, height: int) -> tuple[int, int, int, int]:
+    """XYXY pixels of a mask, right and bottom inclusive; zeros for an empty one."""
+    edges = np.cumsum(counts, dtype=np.int64)
+    starts, ends = edges[0:-1:2], edges[1::2]
+    starts, ends = starts[starts < ends], ends[starts < ends] - 1
+    if len(starts) == 0:
+        return 0, 0, 0, 0
+    crosses = starts // height != ends // height
+    top = 0 if crosses.any() else int((starts % height).min())
+    bottom = height - 1 if crosses.any() else int((ends % height).max())
+    return int(starts[0] // height), top, int(ends[-1] // height), bottom
+
+
 def check(counts: Iterable[int], size: tuple[int, int]) -> Counts:
     """Runs of a file as an array. Raises MaskFileError unless they fill H * W pixels."""
     runs = np.asarray(list(counts), np.int64)

@@ -166,7 +166,7 @@ def test_hierarchical_asks_again_where_no_mask_explains_the_point(bundle: Bundle
     asked = fine[~np.any(small, axis=0)[y, x]]
     assert 0 < len(asked) < len(fine)
     calls: list[tuple[int, int]] = []
-    generator = make(bundle, hierarchical=True, points_per_side=8)
+    generator = make(bundle, hierarchical=True, points_per_side=8, points_per_batch=16)
     actual = generator.generate(PHOTO, progress=lambda *call: calls.append(call))
     assert_same(actual, make(bundle, point_grids=[np.concatenate([coarse, asked])]).generate(PHOTO))
     assert calls[0] == (16, 64)
