@@ -59,6 +59,11 @@ def _peak_mb() -> float:
     return int(kilobytes) / 1e3
 
 
+def _forget_peak() -> None:
+    """Count from what is resident now: making a synthetic photo takes more than labelling it."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 @click.command()
 @click.option("--side", type=click.Choice(["reference", "runtime"]), required=True)
 @click.option("--model", default="mobile_sam", show_default=True)
@@ -83,6 +88,7 @@ def main(
     }
     image = photo(megapixels)
     run = (_reference if side == "reference" else _runtime)(model, threads, settings)
+    _forget_peak()
     start = time.perf_counter()
     masks = run(image)
     seconds = time.perf_counter() - start
