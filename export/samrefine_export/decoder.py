@@ -225,10 +225,13 @@ class MaskUpscaling(nn.Module):
 
     def forward(self, keys: Tensor, masks: Tensor) -> Tensor:
         """Image features (K, P, C), mask tokens (K, M, C / 8) to logits (K, M, 4 h, 4 w)."""
-        x = self.first(keys).unflatten(-1, (4, self.second.in_features))
-        x = F.layer_norm(x, x.shape[-1:], self.norm.weight, self.norm.bias, self.norm.eps)
+        # Rows in two dimensions: there a product takes its bias along, and is not fused with GELU
+        # into an operator that is three times slower than the two.
+        channels = self.second.in_features
+        x = self.first(keys.flatten(0, 1)).reshape(-1, channels)
+        x = F.layer_norm(x, (channels,), self.norm.weight, self.norm.bias, self.norm.eps)
         x = self.act(self.second(self.act(x)))
-        x = x.unflatten(-1, (4, self.second.out_features // 4)).flatten(1, 3)
+        x = x.reshape(masks.shape[0], -1, masks.shape[2])
         return self.shuffle(masks @ x.transpose(-1, -2))
 
     def shuffle(self, logits: Tensor) -> Tensor:
