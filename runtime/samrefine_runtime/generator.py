@@ -248,8 +248,8 @@ class MaskGenerator:
         if not any(map(len, rounds)):
             return masks
         embedding = self.encoder.embed(image[top:bottom, left:right])
-        for index, points in enumerate(rounds):
-            asked = unexplained(points, crop, masks) if index else points
+        for points in rounds:
+            asked = unexplained(points, crop, masks)
             count.skip(len(points) - len(asked))
             found += self._candidates(embedding, crop, size, asked, count)
             masks = self._distinct(found, crop, size)

@@ -38,6 +38,8 @@ def points_in(crop: Crop, grid: Points, region: NDArray[np.bool_] | None) -> Poi
 
 def unexplained(points: Points, crop: Crop, masks: Masks) -> Points:
     """The points (N, 2) XY in pixels of the crop that lie in no mask of at most half the photo."""
+    if len(masks) == 0:
+        return points
     height, width = masks.size
     explains = masks.areas <= _EXPLAINS * height * width
     covered = Coverage(masks).count(explains).reshape(width, height).T > 0

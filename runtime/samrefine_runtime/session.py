@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.errors import BackendError
+
+_log = logging.getLogger(__name__)
 
 Backend = Literal["auto", "cpu", "cuda"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
@@ -51,7 +54,8 @@ class OrtSession:
                 a photo, whose memory would lie idle while others run.
 
         Raises:
-            BackendError: onnxruntime is missing, does not offer the backend, or rejects the graph.
+            BackendError: onnxruntime is missing, does not offer the backend or cannot start it, or
+                rejects the graph.
         """
         ort = _import_onnxruntime()
         providers = _providers(ort.get_available_providers(), backend)
@@ -66,6 +70,7 @@ class OrtSession:
             )
         except Exception as error:
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
+        _check_started(providers[0], self._session.get_providers(), backend)
         self._run_options = ort.RunOptions()
         if frees_memory:
             self._run_options.add_run_config_entry(*_SHRINK_ARENA)
@@ -86,6 +91,16 @@ class OrtSession:
                 raise MemoryError(text) from error
             raise BackendError(f"ONNX Runtime failed: {text}") from error
         return dict(zip(self._outputs, map(np.asarray, values), strict=True))
+
+
+def _check_started(wanted: str, active: list[str], backend: Backend) -> None:
+    """ONNX Runtime goes on with the CPU, silently, where CUDA's libraries are missing."""
+    if wanted in active:
+        return
+    message = f"ONNX Runtime offers {wanted} but could not start it; CUDA or cuDNN may be missing"
+    if backend != "auto":
+        raise BackendError(message)
+    _log.warning("%s: running on the CPU", message)
 
 
 def _import_onnxruntime() -> Any:

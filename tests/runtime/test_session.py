@@ -76,6 +76,26 @@ def test_cuda_where_onnxruntime_has_none(monkeypatch: pytest.MonkeyPatch, graph:
     assert OrtSession(graph, backend="auto", threads=1)
 
 
+def test_cuda_that_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, graph: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An onnxruntime built for CUDA goes on with the CPU where CUDA's libraries are missing."""
+    import onnxruntime
+
+    load, offered = onnxruntime.InferenceSession, ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def fall_back(*arguments: Any, providers: list[str], **options: Any) -> Any:
+        return load(*arguments, providers=providers[-1:], **options)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
+    with pytest.raises(BackendError, match="offers CUDAExecutionProvider but could not start it"):
+        OrtSession(graph, backend="cuda")
+    assert not caplog.records
+    OrtSession(graph, backend="auto", threads=1)
+    assert caplog.records[0].message.endswith("missing: running on the CPU")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a graph", None])
 def test_damaged_graph(tmp_path: Path, graph: Path, content: bytes | None) -> None:
     path = tmp_path / "damaged.onnx"

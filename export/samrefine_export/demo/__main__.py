@@ -16,9 +16,10 @@ from samrefine_export.demo.measure import measure_labels
 from samrefine_export.demo.model import CAM_SIZE, IMAGE_SIZE, build_demo_classifier, build_demo_sam
 from samrefine_export.demo.pictures import DEMO_SCENES, write_demo_images
 from samrefine_export.demo.pool import SHARD, pool
+from samrefine_export.demo.run import save_atomically
 from samrefine_export.demo.scenes import CLASSES
 from samrefine_export.demo.train_cam import CamConfig, train_cam
-from samrefine_export.demo.train_sam import SamConfig, save_atomically, train_sam
+from samrefine_export.demo.train_sam import SamConfig, train_sam
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.prompts import PromptMode
 

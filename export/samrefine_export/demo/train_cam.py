@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from samrefine_export.demo.model import build_demo_classifier
 from samrefine_export.demo.pool import Shard
 from samrefine_export.demo.prompts import crop
+from samrefine_export.demo.run import Report, run, save_atomically
 from samrefine_export.demo.scenes import CLASSES
 from samrefine_export.demo.shapes import Rng
-from samrefine_export.demo.train_sam import Report, save_atomically
 
 
 @dataclass(frozen=True)
@@ -133,15 +133,13 @@ def train_cam(
 ) -> CamTrainer:
     """Run to `config.steps`, saving to `checkpoint` on the way; `resume` continues from it."""
     trainer = CamTrainer(config, data)
-    if resume and checkpoint.exists():
-        trainer.load(checkpoint)
-    recent: list[float] = []
-    while trainer.step < config.steps:
-        recent.append(trainer.advance())
-        if trainer.step % 50 == 0:
-            report(
-                f"cam step {trainer.step} loss {np.mean(recent[-50:]):.4f} {trainer.seconds:.0f} s"
-            )
-        if trainer.step % save_every == 0 or trainer.step == config.steps:
-            trainer.save(checkpoint)
+    run(
+        trainer,
+        config.steps,
+        checkpoint,
+        name="cam",
+        resume=resume,
+        report=report,
+        save_every=save_every,
+    )
     return trainer

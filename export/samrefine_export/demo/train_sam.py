@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from torch.nn import functional as F
 from samrefine_export.demo.model import DIM, IMAGE_SIZE, build_demo_sam
 from samrefine_export.demo.pool import Shard
 from samrefine_export.demo.prompts import Batch, draw_batch
-
-Report = Callable[[str], None]
+from samrefine_export.demo.run import Report, run, save_atomically
 
 
 @dataclass(frozen=True)
@@ -352,14 +350,6 @@ def resize(sam: Sam, side: int) -> None:
     sam.prompt_encoder.mask_input_size = (4 * cells, 4 * cells)
 
 
-def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """torch.save to `path` through a temporary file beside it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    torch.save(state, part)
-    part.replace(path)
-
-
 def train_sam(
     config: SamConfig,
     data: Shard,
@@ -371,15 +361,13 @@ def train_sam(
 ) -> SamTrainer:
     """Run to `config.steps`, saving to `checkpoint` on the way; `resume` continues from it."""
     trainer = SamTrainer(config, data)
-    if resume and checkpoint.exists():
-        trainer.load(checkpoint)
-    recent: list[float] = []
-    while trainer.step < config.steps:
-        recent.append(trainer.advance())
-        if trainer.step % 50 == 0:
-            report(
-                f"sam step {trainer.step} loss {np.mean(recent[-50:]):.4f} {trainer.seconds:.0f} s"
-            )
-        if trainer.step % save_every == 0 or trainer.step == config.steps:
-            trainer.save(checkpoint)
+    run(
+        trainer,
+        config.steps,
+        checkpoint,
+        name="sam",
+        resume=resume,
+        report=report,
+        save_every=save_every,
+    )
     return trainer
