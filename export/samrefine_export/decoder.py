@@ -12,6 +12,7 @@ order of operations:
 * Both transposed convolutions have kernel and stride 2: they are matrix products per position, and
   only the final mask logits are shuffled into place.
 * Predicted IoU needs the tokens only: `EverythingDecoder` upscales surviving prompts alone.
+* The last attention is computed for the tokens that are read after it: 4 of 7 in everything mode.
 """
 
 from __future__ import annotations
@@ -166,10 +167,13 @@ class Tokens(NamedTuple):
 class PromptTransformer(nn.Module):
     """Prompt embedding and two-way transformer: all of the decoder that comes before upscaling."""
 
-    def __init__(self, prompts: PromptEncoder, decoder: MaskDecoder, *, shared_image: bool):
-        """`shared_image`: all prompts see the same image features (B = 1)."""
+    def __init__(
+        self, prompts: PromptEncoder, decoder: MaskDecoder, masks: range, *, shared_image: bool
+    ):
+        """`masks` are those to make, 0 the single one; `shared_image`: all prompts see the same
+        image features (B = 1)."""
         super().__init__()
-        self.decoder = decoder
+        self.decoder, self.masks = decoder, masks
         self.input_size = prompts.input_image_size
         position = prompts.get_dense_pe()[0].flatten(1).transpose(-1, -2).contiguous()
         self.layers = nn.ModuleList(
@@ -195,11 +199,19 @@ class PromptTransformer(nn.Module):
         queries, keys = prompt, image
         for layer in self.layers:
             queries, keys = layer(queries, keys, prompt)
+        queries, prompt = self._read_out(queries), self._read_out(prompt)
         queries = queries + self.final(queries + prompt, keys)
         queries = self.decoder.transformer.norm_final_attn(queries)
-        mlps = self.decoder.output_hypernetworks_mlps
+        mlps = [self.decoder.output_hypernetworks_mlps[i] for i in self.masks]
         masks = torch.stack([mlp(queries[:, 1 + i]) for i, mlp in enumerate(mlps)], dim=1)
-        return Tokens(masks, self.decoder.iou_prediction_head(queries[:, 0]), keys)
+        iou = self.decoder.iou_prediction_head(queries[:, 0])
+        return Tokens(masks, iou[:, self.masks.start : self.masks.stop], keys)
+
+    def _read_out(self, tokens: Tensor) -> Tensor:
+        """Those (N, 1 + M, C) of all tokens (N, T, C) whose end is read: IoU and masks to make.
+        The last attention has no other readers."""
+        first, last = 1 + self.masks.start, 1 + self.masks.stop
+        return torch.cat([tokens[:, :1], tokens[:, first:last]], dim=1)
 
     def embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
         """(N, K, C) for labels -1 padding, 0 background, 1 foreground, 2 and 3 box corners."""
@@ -247,7 +259,8 @@ class PromptDecoder(nn.Module):
 
     def __init__(self, prompts: PromptEncoder, decoder: MaskDecoder):
         super().__init__()
-        self.transformer = PromptTransformer(prompts, decoder, shared_image=False)
+        masks = range(decoder.num_mask_tokens)
+        self.transformer = PromptTransformer(prompts, decoder, masks, shared_image=False)
         self.upscaling = MaskUpscaling(decoder, prompts.image_embedding_size)
         self.mask_downscaling = prompts.mask_downscaling
         self.no_mask = prompts.no_mask_embed
@@ -282,7 +295,8 @@ class EverythingDecoder(nn.Module):
 
     def __init__(self, prompts: PromptEncoder, decoder: MaskDecoder):
         super().__init__()
-        self.transformer = PromptTransformer(prompts, decoder, shared_image=True)
+        masks = range(1, decoder.num_mask_tokens)
+        self.transformer = PromptTransformer(prompts, decoder, masks, shared_image=True)
         self.upscaling = MaskUpscaling(decoder, prompts.image_embedding_size)
         self.no_mask = prompts.no_mask_embed
 
@@ -302,17 +316,16 @@ class EverythingDecoder(nn.Module):
         foreground = torch.ones_like(point_coords[:, :1])
         coords = torch.stack([point_coords, torch.zeros_like(point_coords)], dim=1)
         tokens = self.transformer(image, coords, torch.cat([foreground, -foreground], dim=1))
-        iou, mask_tokens = tokens.iou[:, 1:], tokens.masks[:, 1:]
-        keep = iou > pred_iou_thresh
+        keep = tokens.iou > pred_iou_thresh
         prompts = keep.any(dim=1).nonzero()[:, 0]
         masks = self.upscaling(
-            tokens.keys.index_select(0, prompts), mask_tokens.index_select(0, prompts)
+            tokens.keys.index_select(0, prompts), tokens.masks.index_select(0, prompts)
         )
         survivors = keep.index_select(0, prompts).flatten().nonzero()[:, 0]
         logits = masks.flatten(0, 1).index_select(0, survivors)
         flat = keep.flatten().nonzero()[:, 0]
         owner = torch.div(flat, keep.shape[1], rounding_mode="floor")
-        return logits, iou.flatten().index_select(0, flat), owner
+        return logits, tokens.iou.flatten().index_select(0, flat), owner
 
 
 def _scaled_query(attention: Attention) -> nn.Linear:
