@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,20 +124,35 @@ def label(
         picture_side=picture_side(len(photos)),
     )
 
-    ahead = ReadAhead(list(photos.values()))
-
-    def work(image_id: str, tell: Report) -> Write | None:
-        if resume and writer.has(image_id):
-            return None
-        image = ahead.read(photos[image_id])
-        present = find_present(image_id)
-        truth = _ground_truth(ground_truth, image_id, image)
-        result = labeler.label(image, present, progress=lambda done, total: tell(done / total))
-        return lambda: writer.write(photos[image_id], image, result, truth)
-
+    skips = writer.has if resume else lambda image_id: False
+    find_truth = partial(_ground_truth, ground_truth)
+    work = _work(photos, labeler, find_present, find_truth, writer, skips)
     outcome = run_batch(list(photos), work, name=lambda i: str(photos[i]), quiet=quiet)
     writer.finish({image_id: photos[image_id] for image_id in photos if writer.has(image_id)})
     outcome.finish(quiet=quiet, as_json=as_json)
+
+
+def _work(
+    photos: Mapping[str, Path],
+    labeler: Labeler,
+    find_present: ImageLabelSource,
+    find_truth: Callable[[str, RgbImage], Label | None],
+    writer: LabelWriter,
+    skips: Callable[[str], bool],
+) -> Callable[[str, Report], Write | None]:
+    """What is done for one photo: read, label, and hand over to be written."""
+    ahead = ReadAhead(list(photos.values()))
+
+    def work(image_id: str, tell: Report) -> Write | None:
+        if skips(image_id):
+            return None
+        image = ahead.read(photos[image_id])
+        present = find_present(image_id)
+        truth = find_truth(image_id, image)
+        result = labeler.label(image, present, progress=lambda done, total: tell(done / total))
+        return lambda: writer.write(photos[image_id], image, result, truth)
+
+    return work
 
 
 def _formats(text: str) -> tuple[str, ...]:
