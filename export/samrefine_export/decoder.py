@@ -1,4 +1,4 @@
-"""SAM's prompt encoder and mask decoder, rewritten so that no prompt pays for the image.
+"""SAM's prompt encoder and mask decoder, rewritten so that prompts pay little for the image.
 
 The same function as segment-anything's `PromptEncoder` and `MaskDecoder` up to rounding, in another
 order of operations:
@@ -6,19 +6,16 @@ order of operations:
 * A prompt has T = 7 tokens, the image P = 4096 positions. Where the reference projects all P
   positions for every prompt, the projections are moved to the tokens: scores are
   (q W_k) X^T and values (softmax X) W_v.
-* Without mask prompts the first layer sees the same image for every prompt: its projections are
-  computed once a call (`EverythingDecoder`).
 * The position encoding is constant, so its projections are constants of the graph.
 * Both transposed convolutions have kernel and stride 2: they are matrix products per position, and
   only the final mask logits are shuffled into place.
-* Predicted IoU needs the tokens only: `EverythingDecoder` upscales surviving prompts alone.
-* The last attention is computed for the tokens that are read after it: 4 of 7 in everything mode.
+
+`everything.py` goes further where all prompts see the same image.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder
@@ -37,48 +34,28 @@ class TokenToImage(nn.Module):
     def __init__(self, attention: Attention, position: Tensor):
         super().__init__()
         self.heads = attention.num_heads
-        self.q_proj = _scaled_query(attention)
+        self.q_proj = scaled_query(attention)
         self.out_proj = attention.out_proj
-        key = _per_head(attention.k_proj.weight, self.heads)
+        key = per_head(attention.k_proj.weight, self.heads)
         self.key: Tensor
         self.value: Tensor
         self.value_bias: Tensor
         self.position: Tensor
         self.register_buffer("key", key)
         self.register_buffer(
-            "value", _per_head(attention.v_proj.weight, self.heads).transpose(-1, -2)
+            "value", per_head(attention.v_proj.weight, self.heads).transpose(-1, -2)
         )
         self.register_buffer("value_bias", attention.v_proj.bias.view(self.heads, 1, -1))
         self.register_buffer("position", (position @ key.transpose(-1, -2)).transpose(-1, -2))
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """(N, T, C) queries and (N, P, C) image features to (N, T, C)."""
-        q = _split_heads(self.q_proj(queries), self.heads)
+        q = split_heads(self.q_proj(queries), self.heads)
         folded = (q @ self.key).flatten(1, 2)
         scores = folded @ keys.transpose(-1, -2) + (q @ self.position).flatten(1, 2)
         seen = torch.softmax(scores, dim=-1) @ keys
         seen = seen.unflatten(1, (self.heads, -1))
-        return self.out_proj(_join_heads(seen @ self.value + self.value_bias))
-
-
-class SharedTokenToImage(nn.Module):
-    """Cross attention of tokens to an image that all prompts share: projected once a call."""
-
-    def __init__(self, attention: Attention, position: Tensor):
-        super().__init__()
-        self.heads = attention.num_heads
-        self.q_proj = _scaled_query(attention)
-        self.k_proj, self.v_proj = attention.k_proj, attention.v_proj
-        self.out_proj = attention.out_proj
-        self.position: Tensor
-        self.register_buffer("position", attention.k_proj(position))
-
-    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """(N, T, C) queries and (1, P, C) image features to (N, T, C)."""
-        q = _split_heads(self.q_proj(queries), self.heads)
-        k = _split_heads(F.linear(keys, self.k_proj.weight) + self.position, self.heads)
-        v = _split_heads(self.v_proj(keys), self.heads)
-        return self.out_proj(_join_heads(torch.softmax(q @ k.transpose(-1, -2), dim=-1) @ v))
+        return self.out_proj(join_heads(seen @ self.value + self.value_bias))
 
 
 class ImageToToken(nn.Module):
@@ -91,15 +68,15 @@ class ImageToToken(nn.Module):
     def __init__(self, attention: Attention, position: Tensor):
         super().__init__()
         self.heads = attention.num_heads
-        self.q_proj = _scaled_query(attention)
+        self.q_proj = scaled_query(attention)
         self.k_proj, self.v_proj = attention.k_proj, attention.v_proj
         self.query: Tensor
         self.out: Tensor
         self.bias: Tensor
         self.position: Tensor
-        self.register_buffer("query", _per_head(self.q_proj.weight, self.heads))
+        self.register_buffer("query", per_head(self.q_proj.weight, self.heads))
         self.register_buffer(
-            "out", _per_head(attention.out_proj.weight.transpose(-1, -2), self.heads)
+            "out", per_head(attention.out_proj.weight.transpose(-1, -2), self.heads)
         )
         # The weights of a head sum to one, so an H-th of the bias in each head's output adds it.
         self.register_buffer("bias", attention.out_proj.bias / self.heads)
@@ -113,115 +90,113 @@ class ImageToToken(nn.Module):
 
     def forward(self, keys: Tensor, tokens: Tensor, values: Tensor) -> Tensor:
         """What the image takes from the tokens, (N, P, C)."""
-        k = _split_heads(self.k_proj(tokens), self.heads)
-        v = _split_heads(self.v_proj(values), self.heads)
-        weights = _softmax_over_tokens(self.scores(keys, k)).flatten(1, 2)
+        k = split_heads(self.k_proj(tokens), self.heads)
+        v = split_heads(self.v_proj(values), self.heads)
+        weights = softmax_over_tokens(self.scores(keys, k)).flatten(1, 2)
         return weights.transpose(-1, -2) @ (v @ self.out + self.bias).flatten(1, 2)
 
 
-class SharedImageToToken(ImageToToken):
-    """`ImageToToken` for an image all prompts share: its queries are projected once a call."""
-
-    def scores(self, keys: Tensor, k: Tensor) -> Tensor:
-        """Scores (N, H, T, P) for (1, P, C) image features."""
-        q = F.linear(keys, self.q_proj.weight).unflatten(-1, (self.heads, -1))
-        return k @ (q.permute(0, 2, 3, 1) + self.position)
+def self_attention(block: TwoWayAttentionBlock, queries: Tensor, query_pe: Tensor) -> Tensor:
+    """The tokens (N, T, C) of each prompt among themselves."""
+    if block.skip_first_layer_pe:
+        queries = block.self_attn(q=queries, k=queries, v=queries)
+    else:
+        q = queries + query_pe
+        queries = queries + block.self_attn(q=q, k=q, v=queries)
+    return block.norm1(queries)
 
 
 class Layer(nn.Module):
     """One `TwoWayAttentionBlock`."""
 
-    def __init__(self, block: TwoWayAttentionBlock, position: Tensor, shared: bool):
+    def __init__(self, block: TwoWayAttentionBlock, position: Tensor):
         super().__init__()
         self.block = block
-        to_image, to_token = block.cross_attn_token_to_image, block.cross_attn_image_to_token
-        self.token_to_image = (SharedTokenToImage if shared else TokenToImage)(to_image, position)
-        self.image_to_token = (SharedImageToToken if shared else ImageToToken)(to_token, position)
+        self.token_to_image = TokenToImage(block.cross_attn_token_to_image, position)
+        self.image_to_token = ImageToToken(block.cross_attn_image_to_token, position)
 
     def forward(self, queries: Tensor, keys: Tensor, query_pe: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, T, C) queries and (B, P, C) keys, B 1 or N, to (N, T, C) and (N, P, C)."""
+        """(N, T, C) queries and (N, P, C) keys to the same shapes."""
         block = self.block
-        if block.skip_first_layer_pe:
-            queries = block.self_attn(q=queries, k=queries, v=queries)
-        else:
-            q = queries + query_pe
-            queries = queries + block.self_attn(q=q, k=q, v=queries)
-        queries = block.norm1(queries)
+        queries = self_attention(block, queries, query_pe)
         queries = block.norm2(queries + self.token_to_image(queries + query_pe, keys))
         queries = block.norm3(queries + block.mlp(queries))
         keys = block.norm4(keys + self.image_to_token(keys, queries + query_pe, queries))
         return queries, keys
 
 
-class Tokens(NamedTuple):
-    """What the transformer gives per prompt."""
+class PromptTokens(nn.Module):
+    """Points and boxes to the tokens of the transformer."""
 
-    masks: Tensor
-    """(N, M, C / 8), weights of the upscaled features for each mask"""
-    iou: Tensor
-    """(N, M), predicted IoU"""
-    keys: Tensor
-    """(N, P, C), image features of each prompt"""
-
-
-class PromptTransformer(nn.Module):
-    """Prompt embedding and two-way transformer: all of the decoder that comes before upscaling."""
-
-    def __init__(
-        self, prompts: PromptEncoder, decoder: MaskDecoder, masks: range, *, shared_image: bool
-    ):
-        """`masks` are those to make, 0 the single one; `shared_image`: all prompts see the same
-        image features (B = 1)."""
+    def __init__(self, prompts: PromptEncoder, decoder: MaskDecoder):
         super().__init__()
-        self.decoder, self.masks = decoder, masks
         self.input_size = prompts.input_image_size
-        position = prompts.get_dense_pe()[0].flatten(1).transpose(-1, -2).contiguous()
-        self.layers = nn.ModuleList(
-            Layer(block, position, shared=shared_image and index == 0)
-            for index, block in enumerate(decoder.transformer.layers)
-        )
         self.gaussian: Tensor
         self.kinds: Tensor
         self.output_tokens: Tensor
-        final = decoder.transformer.final_attn_token_to_image
-        self.final = TokenToImage(final, position)
         self.register_buffer("gaussian", prompts.pe_layer.positional_encoding_gaussian_matrix)
         kinds = [prompts.not_a_point_embed, *prompts.point_embeddings]
         self.register_buffer("kinds", torch.cat([kind.weight for kind in kinds]))
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         self.register_buffer("output_tokens", output_tokens)
 
-    def forward(self, image: Tensor, coords: Tensor, labels: Tensor) -> Tokens:
-        """Image features (B, P, C), points (N, K, 2) XY in input pixels, labels (N, K)."""
-        sparse = self.embed_points(coords, labels)
-        output_tokens = self.output_tokens.expand(sparse.shape[0], -1, -1)
-        prompt = torch.cat([output_tokens, sparse], dim=1)
-        queries, keys = prompt, image
-        for layer in self.layers:
-            queries, keys = layer(queries, keys, prompt)
-        queries, prompt = self._read_out(queries), self._read_out(prompt)
-        queries = queries + self.final(queries + prompt, keys)
-        queries = self.decoder.transformer.norm_final_attn(queries)
-        mlps = [self.decoder.output_hypernetworks_mlps[i] for i in self.masks]
-        masks = torch.stack([mlp(queries[:, 1 + i]) for i, mlp in enumerate(mlps)], dim=1)
-        iou = self.decoder.iou_prediction_head(queries[:, 0])
-        return Tokens(masks, iou[:, self.masks.start : self.masks.stop], keys)
+    def forward(self, coords: Tensor, labels: Tensor) -> Tensor:
+        """Points (N, K, 2) XY in input pixels and labels (N, K) to (N, T, C): the tokens of the
+        predicted IoU and of each mask, then those of the points.
 
-    def _read_out(self, tokens: Tensor) -> Tensor:
-        """Those (N, 1 + M, C) of all tokens (N, T, C) whose end is read: IoU and masks to make.
-        The last attention has no other readers."""
-        first, last = 1 + self.masks.start, 1 + self.masks.stop
-        return torch.cat([tokens[:, :1], tokens[:, first:last]], dim=1)
-
-    def embed_points(self, coords: Tensor, labels: Tensor) -> Tensor:
-        """(N, K, C) for labels -1 padding, 0 background, 1 foreground, 2 and 3 box corners."""
+        Labels are -1 padding, 0 background, 1 foreground, 2 and 3 box corners.
+        """
         height, width = self.input_size
         unit = (coords + 0.5) / torch.tensor([width, height], dtype=coords.dtype)
         angle = 2 * math.pi * ((2 * unit - 1) @ self.gaussian)
         encoding = torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
         known = torch.arange(-1, len(self.kinds) - 1, dtype=labels.dtype)
         kind = (labels.unsqueeze(-1) == known).to(encoding.dtype)
-        return encoding * (labels.unsqueeze(-1) != -1).to(encoding.dtype) + kind @ self.kinds
+        points = encoding * (labels.unsqueeze(-1) != -1).to(encoding.dtype) + kind @ self.kinds
+        return torch.cat([self.output_tokens.expand(points.shape[0], -1, -1), points], dim=1)
+
+
+class TokenHeads(nn.Module):
+    """What is read from the tokens after the last attention."""
+
+    def __init__(self, decoder: MaskDecoder, masks: range):
+        """`masks` are those to make, 0 the single one."""
+        super().__init__()
+        self.decoder, self.masks = decoder, masks
+
+    def read_out(self, tokens: Tensor) -> Tensor:
+        """Those (N, 1 + M, C) of all tokens (N, T, C) that are read: IoU and masks to make."""
+        first, last = 1 + self.masks.start, 1 + self.masks.stop
+        return torch.cat([tokens[:, :1], tokens[:, first:last]], dim=1)
+
+    def forward(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (N, 1 + M, C) to the weights (N, M, C / 8) of the upscaled features for each
+        mask and predicted IoU (N, M)."""
+        queries = self.decoder.transformer.norm_final_attn(queries)
+        mlps = [self.decoder.output_hypernetworks_mlps[i] for i in self.masks]
+        weights = torch.stack([mlp(queries[:, 1 + i]) for i, mlp in enumerate(mlps)], dim=1)
+        iou = self.decoder.iou_prediction_head(queries[:, 0])
+        return weights, iou[:, self.masks.start : self.masks.stop]
+
+
+class PromptTransformer(nn.Module):
+    """The two-way transformer for images that differ from prompt to prompt."""
+
+    def __init__(self, prompts: PromptEncoder, decoder: MaskDecoder, heads: TokenHeads):
+        super().__init__()
+        position = prompts.get_dense_pe()[0].flatten(1).transpose(-1, -2).contiguous()
+        self.heads = heads
+        self.layers = nn.ModuleList(Layer(block, position) for block in decoder.transformer.layers)
+        self.final = TokenToImage(decoder.transformer.final_attn_token_to_image, position)
+
+    def forward(self, image: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Image features (N, P, C) and tokens (N, T, C) to the tokens to read (N, 1 + M, C) and
+        the image features as each prompt leaves them (N, P, C)."""
+        queries, keys = tokens, image
+        for layer in self.layers:
+            queries, keys = layer(queries, keys, tokens)
+        queries, query_pe = self.heads.read_out(queries), self.heads.read_out(tokens)
+        return queries + self.final(queries + query_pe, keys), keys
 
 
 class MaskUpscaling(nn.Module):
@@ -236,22 +211,26 @@ class MaskUpscaling(nn.Module):
         self.second = _as_linear(second)
 
     def forward(self, keys: Tensor, masks: Tensor) -> Tensor:
-        """Image features (K, P, C), mask tokens (K, M, C / 8) to logits (K, M, 4 h, 4 w)."""
+        """Image features (K, P, C), mask weights (K, M, C / 8) to logits (K, M, 4 h, 4 w)."""
         # Rows in two dimensions: there a product takes its bias along, and is not fused with GELU
         # into an operator that is three times slower than the two.
+        return self.shuffle(self.after_first(self.first(keys.flatten(0, 1)), masks))
+
+    def after_first(self, x: Tensor, masks: Tensor) -> Tensor:
+        """Features of the first convolution (K P, C), mask weights (K, M, C / 8) to logits
+        (K, M, 16 P), 4 x 4 pixels a position."""
         channels = self.second.in_features
-        x = self.first(keys.flatten(0, 1)).reshape(-1, channels)
+        x = x.reshape(-1, channels)
         x = F.layer_norm(x, (channels,), self.norm.weight, self.norm.bias, self.norm.eps)
         x = self.act(self.second(self.act(x)))
         x = x.reshape(masks.shape[0], -1, masks.shape[2])
-        return self.shuffle(masks @ x.transpose(-1, -2))
+        return masks @ x.transpose(-1, -2)
 
     def shuffle(self, logits: Tensor) -> Tensor:
-        """Logits (K, M, 16 P), 4 x 4 pixels a position, to (K, M, 4 h, 4 w)."""
+        """Logits (..., 16 P), 4 x 4 pixels a position, to (..., 4 h, 4 w)."""
         height, width = self.side
-        k, m = logits.shape[:2]
-        pixels = logits.reshape(k, m, height, width, 2, 2, 2, 2)
-        return pixels.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(k, m, 4 * height, 4 * width)
+        pixels = logits.reshape(-1, height, width, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
+        return pixels.reshape(*logits.shape[:-1], 4 * height, 4 * width)
 
 
 class PromptDecoder(nn.Module):
@@ -259,8 +238,9 @@ class PromptDecoder(nn.Module):
 
     def __init__(self, prompts: PromptEncoder, decoder: MaskDecoder):
         super().__init__()
-        masks = range(decoder.num_mask_tokens)
-        self.transformer = PromptTransformer(prompts, decoder, masks, shared_image=False)
+        self.tokens = PromptTokens(prompts, decoder)
+        self.heads = TokenHeads(decoder, range(decoder.num_mask_tokens))
+        self.transformer = PromptTransformer(prompts, decoder, self.heads)
         self.upscaling = MaskUpscaling(decoder, prompts.image_embedding_size)
         self.mask_downscaling = prompts.mask_downscaling
         self.no_mask = prompts.no_mask_embed
@@ -278,7 +258,7 @@ class PromptDecoder(nn.Module):
         Args:
             image_embeddings: (1, C, h, w).
             point_coords: (N, K, 2) XY in pixels of the encoder's input.
-            point_labels: (N, K) float, see `PromptTransformer.embed_points`.
+            point_labels: (N, K) float, see `PromptTokens.forward`.
             mask_input: (N, 1, 4 h, 4 w) logits.
             has_mask_input: (N,) float, 1 where mask_input is to be used, else 0.
         """
@@ -286,49 +266,12 @@ class PromptDecoder(nn.Module):
         no_mask = self.no_mask.weight.view(1, -1, 1, 1)
         dense = has_mask * self.mask_downscaling(mask_input) + (1 - has_mask) * no_mask
         image = (image_embeddings + dense).flatten(2).transpose(-1, -2)
-        tokens = self.transformer(image, point_coords, point_labels)
-        return self.upscaling(tokens.keys, tokens.masks), tokens.iou
+        queries, keys = self.transformer(image, self.tokens(point_coords, point_labels))
+        masks, iou = self.heads(queries)
+        return self.upscaling(keys, masks), iou
 
 
-class EverythingDecoder(nn.Module):
-    """`everything.onnx`: one point a prompt, masks that pass the predicted IoU alone."""
-
-    def __init__(self, prompts: PromptEncoder, decoder: MaskDecoder):
-        super().__init__()
-        masks = range(1, decoder.num_mask_tokens)
-        self.transformer = PromptTransformer(prompts, decoder, masks, shared_image=True)
-        self.upscaling = MaskUpscaling(decoder, prompts.image_embedding_size)
-        self.no_mask = prompts.no_mask_embed
-
-    def forward(
-        self, image_embeddings: Tensor, point_coords: Tensor, pred_iou_thresh: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (K, 4 h, 4 w), predicted IoU (K,) and prompt (K,) int64 of K surviving masks.
-
-        Args:
-            image_embeddings: (1, C, h, w).
-            point_coords: (N, 2) XY in pixels of the encoder's input, foreground points.
-            pred_iou_thresh: () masks with a predicted IoU above it survive.
-        """
-        image = (
-            (image_embeddings + self.no_mask.weight.view(1, -1, 1, 1)).flatten(2).transpose(-1, -2)
-        )
-        foreground = torch.ones_like(point_coords[:, :1])
-        coords = torch.stack([point_coords, torch.zeros_like(point_coords)], dim=1)
-        tokens = self.transformer(image, coords, torch.cat([foreground, -foreground], dim=1))
-        keep = tokens.iou > pred_iou_thresh
-        prompts = keep.any(dim=1).nonzero()[:, 0]
-        masks = self.upscaling(
-            tokens.keys.index_select(0, prompts), tokens.masks.index_select(0, prompts)
-        )
-        survivors = keep.index_select(0, prompts).flatten().nonzero()[:, 0]
-        logits = masks.flatten(0, 1).index_select(0, survivors)
-        flat = keep.flatten().nonzero()[:, 0]
-        owner = torch.div(flat, keep.shape[1], rounding_mode="floor")
-        return logits, tokens.iou.flatten().index_select(0, flat), owner
-
-
-def _scaled_query(attention: Attention) -> nn.Linear:
+def scaled_query(attention: Attention) -> nn.Linear:
     """The query projection with the softmax scale folded in."""
     scale = 1 / math.sqrt(attention.internal_dim // attention.num_heads)
     linear = nn.Linear(attention.embedding_dim, attention.internal_dim)
@@ -337,22 +280,22 @@ def _scaled_query(attention: Attention) -> nn.Linear:
     return linear
 
 
-def _per_head(weight: Tensor, heads: int) -> Tensor:
+def per_head(weight: Tensor, heads: int) -> Tensor:
     """(H d, C) to (H, d, C)."""
     return weight.unflatten(0, (heads, -1))
 
 
-def _split_heads(x: Tensor, heads: int) -> Tensor:
+def split_heads(x: Tensor, heads: int) -> Tensor:
     """(N, T, H d) to (N, H, T, d)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _join_heads(x: Tensor) -> Tensor:
+def join_heads(x: Tensor) -> Tensor:
     """(N, H, T, d) to (N, T, H d)."""
     return x.transpose(1, 2).flatten(2)
 
 
-def _softmax_over_tokens(scores: Tensor) -> Tensor:
+def softmax_over_tokens(scores: Tensor) -> Tensor:
     """Softmax over the 7 tokens of (N, H, T, P). Spelled out: runtimes transpose the whole tensor
     to bring an inner axis last."""
     weights = torch.exp(scores - scores.amax(dim=2, keepdim=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -60,7 +61,7 @@ def export_graph(
                 opset_version=OPSET,
                 input_names=list(inputs),
                 output_names=list(outputs),
-                dynamic_shapes=tuple(_dims(a) for a in axes.values()),
+                dynamic_shapes=_by_parameter(module, [_dims(a) for a in axes.values()]),
                 verbose=False,
             )
     except Exception as error:  # torch.export raises many types
@@ -99,6 +100,15 @@ def _move_out(
     tensor.raw_data = raw
     set_external_data(tensor, name, *places[key])
     tensor.ClearField("raw_data")
+
+
+def _by_parameter(module: nn.Module, values: Sequence[Any]) -> tuple[Any, ...]:
+    """One value a parameter of `forward`; those of `*args` in a tuple of their own."""
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    if parameters[-1].kind is not inspect.Parameter.VAR_POSITIONAL:
+        return tuple(values)
+    named = len(parameters) - 1
+    return (*values[:named], tuple(values[named:]))
 
 
 def _dims(axes: Mapping[int, str]) -> dict[int, Any]:

@@ -1,4 +1,4 @@
-"""SAM and MobileSAM to a bundle: encoder.onnx, decoder.onnx, everything.onnx."""
+"""SAM and MobileSAM to a bundle: encoder, decoder and the graphs of everything mode."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from samrefine_export.bundle_writer import BundleWriter
 from samrefine_export.checkpoints import load_strict, read_checkpoint
-from samrefine_export.decoder import EverythingDecoder, PromptDecoder
+from samrefine_export.decoder import PromptDecoder
 from samrefine_export.encoder import with_plain_attention
 from samrefine_export.errors import ExportError
+from samrefine_export.everything import EverythingDecoder
 from samrefine_export.graph import export_graph, share_weights
 from samrefine_export.precision import PRECISIONS, quantise_int8
 from samrefine_export.tiny_vit import build_mobile_sam, fuse_batch_norms
@@ -133,7 +134,8 @@ def export_sam_module(
         if precision == "int8":
             progress("quantising encoder")
             quantise_int8(paths["encoder"])
-        share_weights([paths["decoder"], paths["everything"]], Path(folder) / "decoder.data")
+        decoders = [path for name, path in paths.items() if name != "encoder"]
+        share_weights(decoders, Path(folder) / "decoder.data")
         progress("writing the bundle")
         for name, path in paths.items():
             bundle.add_graph(name, path)
@@ -187,14 +189,32 @@ def _export_decoder(sam: Sam, path: Path) -> None:
 
 
 def _export_everything(sam: Sam, path: Path) -> None:
-    inputs = {
-        "image_embeddings": _embedding(sam),
+    inputs = {"image_embeddings": _embedding(sam), **_prompts(sam)}
+    decoder = EverythingDecoder(sam.prompt_encoder, sam.mask_decoder)
+    export_graph(decoder, inputs, _SURVIVORS, path, dynamic={"point_coords": {0: "prompts"}})
+
+
+def _export_everything_image(sam: Sam, path: Path) -> None:
+    image = EverythingDecoder(sam.prompt_encoder, sam.mask_decoder).image
+    export_graph(image, {"image_embeddings": _embedding(sam)}, image.names(), path)
+
+
+def _export_everything_prompts(sam: Sam, path: Path) -> None:
+    decoder = EverythingDecoder(sam.prompt_encoder, sam.mask_decoder)
+    shared = dict(zip(decoder.image.names(), decoder.image(_embedding(sam)), strict=True))
+    inputs = {**_prompts(sam), **shared}
+    dynamic = {"point_coords": {0: "prompts"}}
+    export_graph(decoder.prompts, inputs, _SURVIVORS, path, dynamic=dynamic)
+
+
+_SURVIVORS = ["low_res_masks", "iou_predictions", "point_index"]
+
+
+def _prompts(sam: Sam) -> dict[str, Tensor]:
+    return {
         "point_coords": torch.rand(3, 2) * sam.image_encoder.img_size,
         "pred_iou_thresh": torch.tensor(0.0),
     }
-    decoder = EverythingDecoder(sam.prompt_encoder, sam.mask_decoder)
-    outputs = ["low_res_masks", "iou_predictions", "point_index"]
-    export_graph(decoder, inputs, outputs, path, dynamic={"point_coords": {0: "prompts"}})
 
 
 def _embedding(sam: Sam) -> Tensor:
@@ -205,4 +225,6 @@ _GRAPHS: Mapping[str, Callable[[Sam, Path], None]] = {
     "encoder": _export_encoder,
     "decoder": _export_decoder,
     "everything": _export_everything,
+    "everything_image": _export_everything_image,
+    "everything_prompts": _export_everything_prompts,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,19 +13,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime.bundle import Bundle, SamImage
+from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.crops import Crop, Points, crops, point_grids, touches_crop_edge
-from samrefine_runtime.encoder import ImageEmbedding, ImageEncoder
+from samrefine_runtime.encoder import ImageEncoder
 from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.image import RgbImage, check_image
 from samrefine_runtime.masks import OUTPUT_MODES, Masks, OutputMode
 from samrefine_runtime.nms import box_nms
+from samrefine_runtime.point_decoder import Decoded, PointDecoder, PromptedImage, batch_size
 from samrefine_runtime.prompts import in_rounds, points_in, unexplained
 from samrefine_runtime.resample import MaskResampler
 from samrefine_runtime.rle import Counts, box, encode
-from samrefine_runtime.session import Backend, OrtSession
-
-_log = logging.getLogger(__name__)
+from samrefine_runtime.session import Backend
 
 Progress = Callable[[int, int], None]
 """told (prompts done, prompts in all)"""
@@ -134,17 +132,6 @@ class Candidate(NamedTuple):
     """(2,) XY in the photo"""
 
 
-class Decoded(NamedTuple):
-    """Masks of a batch of points that pass the predicted IoU."""
-
-    logits: NDArray[np.float32]
-    """(K, h, w) low-res logits"""
-    scores: NDArray[np.float32]
-    """(K,) predicted IoU"""
-    owners: NDArray[np.int64]
-    """(K,) which point of the batch each mask belongs to"""
-
-
 class MaskGenerator:
     """SamAutomaticMaskGenerator without torch: the same parameters, masks and order.
 
@@ -179,11 +166,10 @@ class MaskGenerator:
         if points_per_side is not None:
             settings["points_per_side"] = points_per_side
         if memory_mb is not None:
-            settings["points_per_batch"] = _batch_size(bundle.require_sam(), memory_mb)
+            settings["points_per_batch"] = batch_size(bundle.require_sam(), memory_mb)
         self.settings = settings_for(bundle, settings)
         self.encoder = ImageEncoder(bundle, backend=backend, threads=threads)
-        graph = bundle.graph("everything")
-        self._decoder = OrtSession(graph.path, backend=backend, threads=threads)
+        self.decoder = PointDecoder(bundle, backend=backend, threads=threads)
         hierarchical = self.settings.hierarchical
         grids = self.settings.grids()
         self._rounds = [in_rounds(grid) if hierarchical else [grid] for grid in grids]
@@ -247,11 +233,11 @@ class MaskGenerator:
         masks = _to_masks(found, crop, size)
         if not any(map(len, rounds)):
             return masks
-        embedding = self.encoder.embed(image[top:bottom, left:right])
+        prompted = self.decoder.prepare(self.encoder.embed(image[top:bottom, left:right]))
         for points in rounds:
             asked = unexplained(points, crop, masks)
             count.skip(len(points) - len(asked))
-            found += self._candidates(embedding, crop, size, asked, count)
+            found += self._candidates(prompted, crop, size, asked, count)
             masks = self._distinct(found, crop, size)
         return masks
 
@@ -265,7 +251,7 @@ class MaskGenerator:
 
     def _candidates(
         self,
-        embedding: ImageEmbedding,
+        image: PromptedImage,
         crop: Crop,
         size: tuple[int, int],
         points: Points,
@@ -275,7 +261,7 @@ class MaskGenerator:
         settings, sam = self.settings, self.encoder.sam
         _, height, width = sam.embedding
         resampler = MaskResampler((4 * height, 4 * width), sam.size, crop, size)
-        for batch, (logits, scores, owners) in self._decoded(embedding, points):
+        for batch, (logits, scores, owners) in self._decoded(image, points):
             for low_res, score, owner in zip(logits, scores, owners, strict=True):
                 mask = resampler.mask(low_res, sam.mask_threshold, settings.stability_score_offset)
                 if self._is_stable(mask.stability_score):
@@ -284,60 +270,24 @@ class MaskGenerator:
                     yield Candidate(mask.counts, around, score, mask.stability_score, point)
             count.add(len(batch))
 
-    def _decoded(
-        self, embedding: ImageEmbedding, points: Points
-    ) -> Iterator[tuple[Points, Decoded]]:
+    def _decoded(self, image: PromptedImage, points: Points) -> Iterator[tuple[Points, Decoded]]:
         """Batches of points with their masks; the next batch is decoded while one is in use."""
-        size = self.settings.points_per_batch
+        size, threshold = self.settings.points_per_batch, self.settings.pred_iou_thresh
+        least = threshold if threshold > 0 else -np.inf
         batches = [points[start : start + size] for start in range(0, len(points), size)]
         if not batches:
             return
         with ThreadPoolExecutor(max_workers=1) as pool:
-            coming = pool.submit(self._decode, embedding, batches[0])
+            coming = pool.submit(self.decoder.decode, image, batches[0], least)
             for index, batch in enumerate(batches):
                 decoded = coming.result()
                 if index + 1 < len(batches):
-                    coming = pool.submit(self._decode, embedding, batches[index + 1])
+                    coming = pool.submit(self.decoder.decode, image, batches[index + 1], least)
                 yield batch, decoded
-
-    def _decode(self, embedding: ImageEmbedding, points: Points) -> Decoded:
-        """Masks of some points; where memory is short, of one half after the other."""
-        try:
-            return self._decode_at_once(embedding, points)
-        except MemoryError:
-            if len(points) == 1:
-                raise
-            _log.warning("out of memory at %d prompts a batch, halving it", len(points))
-        half = len(points) // 2
-        first = self._decode(embedding, points[:half])
-        second = self._decode(embedding, points[half:])
-        return Decoded(
-            np.concatenate([first.logits, second.logits]),
-            np.concatenate([first.scores, second.scores]),
-            np.concatenate([first.owners, second.owners + half]),
-        )
-
-    def _decode_at_once(self, embedding: ImageEmbedding, points: Points) -> Decoded:
-        threshold = self.settings.pred_iou_thresh
-        outputs = self._decoder.run(
-            {
-                "image_embeddings": embedding.features,
-                "point_coords": embedding.to_input(points),
-                "pred_iou_thresh": np.array(threshold if threshold > 0 else -np.inf, np.float32),
-            }
-        )
-        names = ("low_res_masks", "iou_predictions", "point_index")
-        return Decoded(*(outputs[name] for name in names))
 
     def _is_stable(self, score: float) -> bool:
         threshold = self.settings.stability_score_thresh
         return threshold <= 0 or bool(np.float32(score) >= np.float32(threshold))
-
-
-def _batch_size(sam: SamImage, memory_mb: int) -> int:
-    """Prompts that fit: measured, one takes about eight times its copy of the image features."""
-    channels, height, width = sam.embedding
-    return max(1, int(memory_mb * 1e6 / (8 * 4 * channels * height * width)))
 
 
 def settings_for(bundle: Bundle, given: dict[str, Any]) -> GeneratorSettings:

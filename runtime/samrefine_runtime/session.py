@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -29,8 +30,11 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 class Session(Protocol):
     """A graph ready to run."""
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Outputs by name for inputs by name."""
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Outputs by name for inputs by name: arrays, or what a session keeps."""
+
+    def keep(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """Outputs by name that stay where graphs run, for other sessions of the same backend."""
 
 
 class OrtSession:
@@ -71,26 +75,48 @@ class OrtSession:
         except Exception as error:
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
         _check_started(providers[0], self._session.get_providers(), backend)
+        self._device = "cuda" if _PROVIDERS["cuda"] in self._session.get_providers() else "cpu"
         self._run_options = ort.RunOptions()
         if frees_memory:
             self._run_options.add_run_config_entry(*_SHRINK_ARENA)
         self._outputs = [output.name for output in self._session.get_outputs()]
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Outputs by name for inputs by name.
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Outputs by name for inputs by name: arrays, or what `keep` gave.
 
         Raises:
             MemoryError: the batch does not fit into memory.
             BackendError: any other failure of the run.
         """
-        try:
+        with _clear_errors():
             values = self._session.run(None, dict(feeds), self._run_options)
-        except Exception as error:
-            text = str(error)
-            if "bad_alloc" in text or "Failed to allocate" in text or "out of memory" in text:
-                raise MemoryError(text) from error
-            raise BackendError(f"ONNX Runtime failed: {text}") from error
         return dict(zip(self._outputs, map(np.asarray, values), strict=True))
+
+    def keep(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """Outputs by name that stay on the device, to be fed to sessions of the same backend.
+
+        Raises:
+            MemoryError, BackendError: as `run`.
+        """
+        with _clear_errors():
+            binding = self._session.io_binding()
+            for name, array in feeds.items():
+                binding.bind_cpu_input(name, array)
+            for name in self._outputs:
+                binding.bind_output(name, self._device)
+            self._session.run_with_iobinding(binding, self._run_options)
+            return dict(zip(self._outputs, binding.get_outputs(), strict=True))
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        if "bad_alloc" in text or "Failed to allocate" in text or "out of memory" in text:
+            raise MemoryError(text) from error
+        raise BackendError(f"ONNX Runtime failed: {text}") from error
 
 
 def _check_started(wanted: str, active: list[str], backend: Backend) -> None:

@@ -14,7 +14,7 @@ def test_what_a_bundle_holds(lively_bundle: Path) -> None:
     assert result.exit_code == 0
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines[0] == "lively (fp32), format 1"
-    for name in ("encoder", "decoder", "everything", "cam"):
+    for name in ("encoder", "decoder", "everything", "everything_prompts", "cam"):
         assert f"{name}: {name}.onnx" in lines
     assert "in image float32 (1, 3, 256, 256)" in lines
     assert "in point_coords float32 (prompts, points, 2)" in lines

@@ -31,9 +31,10 @@ def test_schema_rejects_a_graph_without_hash(small_bundle: Path) -> None:
         jsonschema.validate(manifest, SCHEMA)
 
 
-def test_decoder_and_everything_share_their_weights(small_bundle: Path) -> None:
+def test_decoders_share_their_weights(small_bundle: Path) -> None:
     graphs = Bundle.load(small_bundle).graphs
-    shared = set(graphs["decoder"].files) & set(graphs["everything"].files)
+    names = ("decoder", "everything", "everything_image", "everything_prompts")
+    shared = set.intersection(*(set(graphs[name].files) for name in names))
     assert [path.name for path in shared] == ["decoder.data"]
 
 

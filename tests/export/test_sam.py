@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from samrefine_export.checkpoints import read_checkpoint
-from samrefine_export.decoder import EverythingDecoder, PromptDecoder
+from samrefine_export.decoder import PromptDecoder
 from samrefine_export.encoder import with_plain_attention
 from samrefine_export.errors import CheckpointError, ExportError
+from samrefine_export.everything import EverythingDecoder
 from samrefine_export.graph import export_graph
 from samrefine_export.precision import quantise_int8
 from samrefine_export.sam import MODELS, export_sam, load_sam, random_sam
@@ -86,19 +87,6 @@ def test_rewritten_decoders_are_the_plain_decoder() -> None:
     torch.testing.assert_close(ious, scores[:, 1:][keep], rtol=0, atol=1e-4)
     scale = float(masks.abs().max())
     torch.testing.assert_close(logits, masks[:, 1:][keep], rtol=0, atol=1e-4 * scale)
-
-
-def test_no_survivor_gives_empty_arrays(small_bundle: Path) -> None:
-    session = OrtSession(small_bundle / "everything.onnx")
-    outputs = session.run(
-        {
-            "image_embeddings": np.zeros((1, 32, 16, 16), np.float32),
-            "point_coords": np.zeros((3, 2), np.float32),
-            "pred_iou_thresh": np.array(np.inf, np.float32),
-        }
-    )
-    assert outputs["low_res_masks"].shape == (0, 64, 64)
-    assert outputs["iou_predictions"].shape == outputs["point_index"].shape == (0,)
 
 
 def test_int8_is_smaller_and_close(small_bundle: Path, tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ def test_a_sound_bundle(folder: Path) -> None:
 
 def test_the_exported_bundle(small_bundle: Path) -> None:
     bundle = Bundle.load(small_bundle)
-    assert set(bundle.graphs) == {"encoder", "decoder", "everything", "cam"}
+    everything = {"everything", "everything_image", "everything_prompts"}
+    assert set(bundle.graphs) == {"encoder", "decoder", "cam"} | everything
     assert bundle.random_seed == 0
     assert bundle.require_cam().classes == ("red", "green", "blue")
     assert bundle.require_sam().size == 256

