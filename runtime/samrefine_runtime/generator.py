@@ -36,7 +36,7 @@ class GeneratorSettings:
 
     points_per_side: int | None = 32
     """points of the grid along one side; None where point_grids is given"""
-    points_per_batch: int = 8
+    points_per_batch: int = 4
     """prompts decoded at once; small batches stay in cache. Does not change the result"""
     pred_iou_thresh: float = 0.88
     """masks whose predicted IoU is not above it are dropped; not applied at 0"""
