@@ -179,7 +179,9 @@ class ImageNorm(nn.Module):
         gram = basis @ basis.transpose(-1, -2) / basis.shape[-1]
         products = gram @ weights + (values @ cross).flatten(1, 2)
         variance = variance + (weights * products).sum(dim=1, keepdim=True)
-        return ImageView(torch.rsqrt(variance + eps), weights, basis * self.gain, values)
+        # Rounding could take a variance of nearly zero below it.
+        scale = torch.rsqrt(torch.relu(variance) + eps)
+        return ImageView(scale, weights, basis * self.gain, values)
 
 
 class SharedLayer(NamedTuple):

@@ -64,11 +64,13 @@ def test_plain_attention_is_the_references(seed: int = 0) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize("scale", [0.01, 1.0, 3.0])
 @torch.no_grad()
-def test_rewritten_decoders_are_the_plain_decoder() -> None:
+def test_rewritten_decoders_are_the_plain_decoder(scale: float) -> None:
     sam = small_sam(4)
     prompts, decoder = sam.prompt_encoder, sam.mask_decoder
-    embedding = torch.randn(1, 32, 16, 16)
+    torch.manual_seed(0)
+    embedding = scale * torch.randn(1, 32, 16, 16)
     points = torch.rand(6, 2) * 256
     sparse, dense = prompts(points=(points[:, None], torch.ones(6, 1)), boxes=None, masks=None)
     masks, scores = decoder.predict_masks(embedding, prompts.get_dense_pe(), sparse, dense)
@@ -85,8 +87,22 @@ def test_rewritten_decoders_are_the_plain_decoder() -> None:
     keep = scores[:, 1:] > threshold
     assert torch.equal(owners, keep.nonzero()[:, 0])
     torch.testing.assert_close(ious, scores[:, 1:][keep], rtol=0, atol=1e-4)
-    scale = float(masks.abs().max())
-    torch.testing.assert_close(logits, masks[:, 1:][keep], rtol=0, atol=1e-4 * scale)
+    largest = float(masks.abs().max())
+    torch.testing.assert_close(logits, masks[:, 1:][keep], rtol=0, atol=1e-4 * largest)
+
+
+@torch.no_grad()
+def test_an_image_that_the_tokens_cancel_gives_finite_masks() -> None:
+    sam = small_sam(4)
+    sam.prompt_encoder.no_mask_embed.weight.zero_()
+    attention = sam.mask_decoder.transformer.layers[0].cross_attn_image_to_token
+    attention.v_proj.weight.zero_()
+    attention.v_proj.bias.zero_()
+    attention.out_proj.bias.mul_(1000)
+    embedding = -attention.out_proj.bias.view(1, -1, 1, 1).expand(1, -1, 16, 16)
+    everything = EverythingDecoder(sam.prompt_encoder, sam.mask_decoder)
+    outputs = everything(embedding, torch.rand(40, 2) * 256, torch.tensor(-torch.inf))
+    assert all(torch.isfinite(output).all() for output in outputs)
 
 
 def test_int8_is_smaller_and_close(small_bundle: Path, tmp_path: Path) -> None:
