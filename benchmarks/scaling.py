@@ -25,9 +25,9 @@ def thresholds(model: str, threads: int) -> dict[float, float]:
     """The predicted IoU that each share of the masks exceeds."""
     generator = MaskGenerator(random_bundle(model), threads=threads, pred_iou_thresh=0.0)
     image = photo()
-    embedding = generator.encoder.embed(image)
+    prompted = generator.decoder.prepare(generator.encoder.embed(image))
     points = np.random.default_rng(SEED).random((16, 2)) * image.shape[1::-1]
-    scores = generator._decode(embedding, points).scores
+    scores = generator.decoder.decode(prompted, points, -np.inf).scores
     return {share: float(np.quantile(scores, 1 - share)) for share in SHARES if 0 < share < 1} | {
         0.0: 10.0,
         1.0: -10.0,
