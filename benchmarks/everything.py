@@ -83,13 +83,14 @@ class Contest:
         coords = self.predictor.transform.apply_coords(self.points, self.image.shape[:2])
         points = (torch.as_tensor(coords)[:, None], torch.ones(PROMPTS, 1))
         sparse, dense = self.sam.prompt_encoder(points=points, boxes=None, masks=None)
-        return self.sam.mask_decoder(
+        low_res, scores = self.sam.mask_decoder(
             image_embeddings=self.predictor.features,
             image_pe=self.sam.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=True,
         )
+        return low_res, scores
 
 
 def stages(contest: Contest, repeats: int) -> list[dict[str, Any]]:
@@ -135,7 +136,7 @@ def stages(contest: Contest, repeats: int) -> list[dict[str, Any]]:
 
 
 @torch.no_grad()
-def _encode(sam: Sam, pixels: NDArray[np.float32]) -> torch.Tensor:
+def _encode(sam: Sam, pixels: NDArray[np.float32]) -> object:
     return sam.image_encoder(torch.from_numpy(pixels))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any, get_args
@@ -48,8 +48,8 @@ def demo_samples(bundle: Bundle, count: int, threads: int) -> Iterator[Sample]:
 def voc_samples(count: int) -> Iterator[Sample]:
     """VOC photos with TransCAM's labels."""
     for path in voc_photos(count):
-        labels = (read_label(VOC / kind / f"{path.stem}.png") for kind in ("transcam", "gt"))
-        yield read_image(path), *labels
+        pseudo_label, truth = (read_label(VOC / k / f"{path.stem}.png") for k in ("transcam", "gt"))
+        yield read_image(path), pseudo_label, truth
 
 
 def measure(
@@ -115,7 +115,7 @@ def main(
     """Measure every mode on both sets and print a table."""
     loaded = Bundle.load(bundle)
     settings = RefineSettings(method, max_area_ratio=max_area_ratio)
-    sets = {
+    sets: dict[str, tuple[int, Callable[[], Iterator[Sample]]]] = {
         f"{scenes} demo scenes": (len(CLASSES) + 1, lambda: demo_samples(loaded, scenes, threads))
     }
     if VOC.is_dir():
