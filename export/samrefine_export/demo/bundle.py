@@ -15,6 +15,7 @@ from samrefine_export.sam import export_sam_module
 
 GENERATOR_DEFAULTS: dict[str, Any] = {
     "points_per_side": 24,
+    "points_per_batch": 16,
     "pred_iou_thresh": 0.6,
     "stability_score_thresh": 0.6,
     "stability_score_offset": 0.3,
