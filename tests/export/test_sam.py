@@ -105,6 +105,19 @@ def test_an_image_that_the_tokens_cancel_gives_finite_masks() -> None:
     assert all(torch.isfinite(output).all() for output in outputs)
 
 
+def test_no_survivor_gives_empty_arrays(small_bundle: Path) -> None:
+    session = OrtSession(small_bundle / "everything.onnx")
+    outputs = session.run(
+        {
+            "image_embeddings": np.zeros((1, 32, 16, 16), np.float32),
+            "point_coords": np.zeros((3, 2), np.float32),
+            "pred_iou_thresh": np.array(np.inf, np.float32),
+        }
+    )
+    assert outputs["low_res_masks"].shape == (0, 64, 64)
+    assert outputs["iou_predictions"].shape == outputs["point_index"].shape == (0,)
+
+
 def test_int8_is_smaller_and_close(small_bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "encoder.onnx"
     path.write_bytes((small_bundle / "encoder.onnx").read_bytes())

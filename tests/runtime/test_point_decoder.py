@@ -58,6 +58,18 @@ def test_the_single_graph_gives_the_same(
     assert_same(Decoded(*(outputs[name] for name in names)), decoded)
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_batch_size_does_not_change_the_logits(
+    decoder: PointDecoder, prompted: PromptedImage, size: int
+) -> None:
+    at_once = decoder.decode(prompted, POINTS, -np.inf)
+    starts = range(0, len(POINTS), size)
+    parts = [decoder.decode(prompted, POINTS[i : i + size], -np.inf) for i in starts]
+    owners = [part.owners + start for part, start in zip(parts, starts, strict=True)]
+    logits, scores, _ = map(np.concatenate, zip(*parts, strict=True))
+    assert_same(Decoded(logits, scores, np.concatenate(owners)), at_once)
+
+
 def test_no_survivor_gives_empty_arrays(decoder: PointDecoder, prompted: PromptedImage) -> None:
     decoded = decoder.decode(prompted, POINTS, np.inf)
     assert decoded.logits.shape == (0, 64, 64)
