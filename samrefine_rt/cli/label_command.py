@@ -18,6 +18,7 @@ from samrefine_rt.cli.options import (
     ExistingPath,
     Folder,
     bundle_option,
+    cam_options,
     generator_options,
     output_options,
     prompts_option,
@@ -63,9 +64,7 @@ ImageLabelSource = Callable[[str], NDArray[np.bool_] | None]
     help="Label PNGs, <photo>.png, to measure by in the report.",
 )
 @click.option("--method", type=click.Choice(METHODS), default="max_iou_imp2", show_default=True)
-@click.option("--background-score", type=float, help="What a class's CAM must exceed, 0 to 1.")
-@click.option("--presence-threshold", type=float, help="Probability of a predicted class, 0 to 1.")
-@click.option("--allow-empty", is_flag=True, help="A photo may hold no class at all.")
+@cam_options
 @prompts_option(*PROMPT_MODES)
 @generator_options
 @session_options
@@ -81,9 +80,7 @@ def label(
     report: bool,
     ground_truth: Path | None,
     method: Any,
-    background_score: float | None,
-    presence_threshold: float | None,
-    allow_empty: bool,
+    cam: dict[str, Any],
     prompts: Any,
     generator: dict[str, Any],
     session: dict[str, Any],
@@ -100,30 +97,15 @@ def label(
     chosen = _formats(formats)
     photos = image_files(images)
     loaded = open_bundle(bundle)
-    cam = CamSettings.of(
-        loaded,
-        background_score=background_score,
-        presence_threshold=presence_threshold,
-        always_one_class=False if allow_empty else None,
-    )
     labeler = Labeler(
-        loaded,
-        generator=generator,
-        cam=cam,
-        refinement=RefineSettings(method),
-        prompts=prompts,
-        **session,
-    )
+        loaded, generator=generator, cam=CamSettings.of(loaded, **cam),
+        refinement=RefineSettings(method), prompts=prompts, **session,
+    )  # fmt: skip
     find_present = _image_labels(image_labels, labeler.classes)
+    side = picture_side(len(photos))
     writer = LabelWriter(
-        out,
-        labeler.classes,
-        chosen,
-        overlay=overlay,
-        report=report,
-        picture_side=picture_side(len(photos)),
+        out, labeler.classes, chosen, overlay=overlay, report=report, picture_side=side
     )
-
     skips = writer.has if resume else lambda image_id: False
     find_truth = partial(_ground_truth, ground_truth)
     work = _work(photos, labeler, find_present, find_truth, writer, skips)

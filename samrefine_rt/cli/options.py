@@ -85,6 +85,38 @@ def resume_option(command: Command) -> Command:
     )(command)
 
 
+def cam_options(command: Command) -> Command:
+    """What CamSettings takes from the command line, handed on as one dict `cam`."""
+
+    @wraps(command)
+    def collected(
+        *args: Any,
+        background_score: float | None,
+        presence_threshold: float | None,
+        allow_empty: bool,
+        **kwargs: Any,
+    ) -> Any:
+        cam = {
+            "background_score": background_score,
+            "presence_threshold": presence_threshold,
+            "always_one_class": False if allow_empty else None,
+        }
+        return command(*args, cam=cam, **kwargs)
+
+    decorated: Any = collected
+    for option in (
+        click.option("--allow-empty", is_flag=True, help="A photo may hold no class at all."),
+        click.option(
+            "--presence-threshold", type=float, help="Probability of a predicted class, 0 to 1."
+        ),
+        click.option(
+            "--background-score", type=float, help="What a class's CAM must exceed, 0 to 1."
+        ),
+    ):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
+
+
 _PROMPTS = {
     "guided": "guided: in or near the pseudo label",
     "hierarchical": "hierarchical: coarsely, then where no mask was found",
