@@ -30,12 +30,12 @@ from segment_anything.utils import amg
 from benchmarks.one_run import run_alone
 from benchmarks.setting import KEPT, SEED, alternate, machine, photo, random_bundle, row
 from samrefine_export.sam import MODELS, random_sam
-from samrefine_runtime.crops import Crop
-from samrefine_runtime.generator import MaskGenerator
+from samrefine_runtime.backends.ort import OrtSession
 from samrefine_runtime.image import preprocess
-from samrefine_runtime.point_decoder import Decoded, PromptedImage
-from samrefine_runtime.resample import MaskResampler
-from samrefine_runtime.session import OrtSession
+from samrefine_runtime.masks.resample import MaskResampler
+from samrefine_runtime.sam.generator import MaskGenerator
+from samrefine_runtime.sam.grids import Crop
+from samrefine_runtime.sam.point_decoder import Decoded, PromptedImage
 
 PROMPTS = 64
 """prompts a reference batch; stages are timed on one batch"""

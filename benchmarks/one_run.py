@@ -47,7 +47,7 @@ def _reference(model: str, threads: int, settings: dict[str, Any]) -> Callable[[
 
 
 def _runtime(model: str, threads: int, settings: dict[str, Any]) -> Callable[[Image], Any]:
-    from samrefine_runtime.generator import MaskGenerator
+    from samrefine_runtime.sam.generator import MaskGenerator
 
     return MaskGenerator(random_bundle(model), threads=threads, **settings).records
 

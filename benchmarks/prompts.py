@@ -26,11 +26,11 @@ from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamClassifier
 from samrefine_runtime.evaluate import Evaluation, confusion_matrix
 from samrefine_runtime.formats.voc import read_label
-from samrefine_runtime.generator import MaskGenerator
 from samrefine_runtime.image import RgbImage, read_image
-from samrefine_runtime.masks import Masks
-from samrefine_runtime.prompts import PromptMode, prompt_region
+from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.refine import METHODS, Label, RefineSettings, refine
+from samrefine_runtime.sam.generator import MaskGenerator
+from samrefine_runtime.sam.prompts import PromptMode, prompt_region
 from tests.photos import VOC, voc_photos
 
 Sample = tuple[RgbImage, Label, Label]

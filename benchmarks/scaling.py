@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.one_run import run_alone
 from benchmarks.setting import SEED, machine, photo, random_bundle
-from samrefine_runtime.generator import MaskGenerator
+from samrefine_runtime.sam.generator import MaskGenerator
 
 GRIDS = (8, 16, 32, 64)
 MEGAPIXELS = (0.2, 1, 4, 12, 24)

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from samrefine_runtime.cam import cam_to_label as cam_to_label
     from samrefine_runtime.errors import SamrefineError as SamrefineError
     from samrefine_runtime.evaluate import evaluate as evaluate
-    from samrefine_runtime.generator import MaskGenerator as MaskGenerator
     from samrefine_runtime.image import read_image as read_image
-    from samrefine_runtime.masks import Masks as Masks
+    from samrefine_runtime.masks.masks import Masks as Masks
     from samrefine_runtime.pipeline import Labeler as Labeler
-    from samrefine_runtime.predictor import Predictor as Predictor
     from samrefine_runtime.refine import refine_labels as refine_labels
+    from samrefine_runtime.sam.generator import MaskGenerator as MaskGenerator
+    from samrefine_runtime.sam.predictor import Predictor as Predictor
 
 __version__ = "0.1.0"
 
@@ -22,9 +22,9 @@ _HOMES = {
     "Bundle": "bundle",
     "CamClassifier": "cam",
     "Labeler": "pipeline",
-    "MaskGenerator": "generator",
-    "Masks": "masks",
-    "Predictor": "predictor",
+    "MaskGenerator": "sam.generator",
+    "Masks": "masks.masks",
+    "Predictor": "sam.predictor",
     "SamrefineError": "errors",
     "cam_to_label": "cam",
     "evaluate": "evaluate",

@@ -14,7 +14,7 @@ import samrefine_export
 from samrefine_export.cam import export_cam_network
 from samrefine_export.sam import export_sam_module
 from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.predictor import Predictor
+from samrefine_runtime.sam.predictor import Predictor
 from tests.photos import synthetic
 from tests.small_cam import CLASSES, small_cam
 from tests.small_sam import small_sam

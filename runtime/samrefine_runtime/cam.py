@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from samrefine_runtime.backends.ort import Backend, OrtSession, Session
 from samrefine_runtime.bundle import Bundle, CamImage
 from samrefine_runtime.errors import BackendError, LabelError, SettingsError
 from samrefine_runtime.image import RgbImage, check_image
-from samrefine_runtime.session import Backend, OrtSession, Session
 
 MAX_CLASS = 254
 """largest label value of a class; 255 is void"""

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime.backends.ort import Backend
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamClassifier, CamResult, CamSettings
 from samrefine_runtime.errors import SettingsError
-from samrefine_runtime.generator import MaskGenerator, Progress
 from samrefine_runtime.image import RgbImage, check_image
-from samrefine_runtime.masks import Masks
-from samrefine_runtime.prompts import PROMPT_MODES, PromptMode, prompt_region
+from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.refine import Label, RefineSettings, refine
-from samrefine_runtime.session import Backend
+from samrefine_runtime.sam.generator import MaskGenerator, Progress
+from samrefine_runtime.sam.prompts import PROMPT_MODES, PromptMode, prompt_region
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.errors import LabelError, SettingsError
-from samrefine_runtime.masks import Coverage, Masks
+from samrefine_runtime.masks.masks import Coverage, Masks
 
 Method = Literal["max_iou_imp2", "max_iou_imp", "max_iou", "argmax"]
 METHODS: tuple[str, ...] = get_args(Method)

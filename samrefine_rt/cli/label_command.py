@@ -32,9 +32,9 @@ from samrefine_runtime.formats.image_labels import read_image_labels
 from samrefine_runtime.formats.voc import read_label
 from samrefine_runtime.image import ReadAhead, RgbImage
 from samrefine_runtime.pipeline import Labeler
-from samrefine_runtime.prompts import PROMPT_MODES
 from samrefine_runtime.refine import METHODS, Label, RefineSettings
 from samrefine_runtime.report import check_ground_truth, picture_side
+from samrefine_runtime.sam.prompts import PROMPT_MODES
 
 ImageLabelSource = Callable[[str], NDArray[np.bool_] | None]
 """the classes (C,) in the photo of an id, None to predict them; LabelError if it is not listed"""

@@ -26,10 +26,10 @@ from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
 from samrefine_runtime.formats.mask_folder import write_mask_folder
 from samrefine_runtime.formats.records import write_masks
-from samrefine_runtime.generator import MaskGenerator
 from samrefine_runtime.image import ReadAhead, RgbImage
-from samrefine_runtime.masks import Masks
-from samrefine_runtime.overlay import draw_masks, write_picture
+from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.report.overlay import draw_masks, write_picture
+from samrefine_runtime.sam.generator import MaskGenerator
 
 
 @click.command()

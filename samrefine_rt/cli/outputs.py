@@ -15,10 +15,10 @@ from samrefine_runtime.formats.labelme import write_labelme
 from samrefine_runtime.formats.voc import read_label, write_label
 from samrefine_runtime.formats.yolo import write_yolo, write_yolo_dataset
 from samrefine_runtime.image import RgbImage, read_image
-from samrefine_runtime.overlay import draw_label, write_picture
 from samrefine_runtime.pipeline import LabelResult
 from samrefine_runtime.refine import Label
 from samrefine_runtime.report import ReportEntry, write_report
+from samrefine_runtime.report.overlay import draw_label, write_picture
 
 FORMATS = ("voc", "coco", "coco-rle", "labelme", "yolo")
 

@@ -13,9 +13,9 @@ from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.formats.coco import open_coco_masks
 from samrefine_runtime.formats.mask_folder import read_mask_folder
 from samrefine_runtime.formats.records import read_masks
-from samrefine_runtime.generator import MaskGenerator
 from samrefine_runtime.image import read_image
-from samrefine_runtime.masks import Masks
+from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.sam.generator import MaskGenerator
 from tests.command import failed, files_in, run, write_photo
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from samrefine_runtime.cam import CamResult
-from samrefine_runtime.masks import Masks
+from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.pipeline import LabelResult
 from samrefine_runtime.report import ReportEntry, write_report
 from tests.chromium import Page, needs_chromium, open_chromium

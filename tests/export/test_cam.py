@@ -224,7 +224,7 @@ class TestOwnNetwork:
             export_cam(arch, None, CLASSES, "bundle")
 
     def test_logits_default_to_the_mean_of_the_class_maps(self, tmp_path: Path) -> None:
-        from samrefine_runtime.session import OrtSession
+        from samrefine_runtime.backends.ort import OrtSession
 
         network = CamNetwork(small_network(4), stride=4, has_background=True)
         export_cam_network(network, CLASSES, tmp_path / "b")

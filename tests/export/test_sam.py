@@ -14,7 +14,7 @@ from samrefine_export.everything import EverythingDecoder
 from samrefine_export.graph import export_graph
 from samrefine_export.precision import quantise_int8
 from samrefine_export.sam import MODELS, export_sam, load_sam, random_sam
-from samrefine_runtime.session import OrtSession
+from samrefine_runtime.backends.ort import OrtSession
 from tests.small_sam import build_small_sam, small_sam
 
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn  # noqa: E402
 
 from samrefine_export.cam import export_cam  # noqa: E402
 from samrefine_export.cam_archs import build_network  # noqa: E402
+from samrefine_runtime.backends.ort import OrtSession  # noqa: E402
 from samrefine_runtime.bundle import Bundle  # noqa: E402
 from samrefine_runtime.cam import CamClassifier, CamSettings  # noqa: E402
-from samrefine_runtime.session import OrtSession  # noqa: E402
 
 TOLERANCE = 1e-4
 CLASSES = ["bird", "boat", "bus", "cat", "cow"]

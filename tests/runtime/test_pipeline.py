@@ -15,8 +15,8 @@ from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.errors import BundleError, ImageError, LabelError, SettingsError
 from samrefine_runtime.pipeline import Labeler
-from samrefine_runtime.prompts import PROMPT_MODES, prompt_region
 from samrefine_runtime.refine import RefineSettings
+from samrefine_runtime.sam.prompts import PROMPT_MODES, prompt_region
 from tests.sepl import naive_sepl
 
 

@@ -21,7 +21,7 @@ from samrefine_export.demo.scenes import CLASSES
 from samrefine_export.demo.train_cam import CamConfig, train_cam
 from samrefine_export.demo.train_sam import SamConfig, train_sam
 from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.prompts import PromptMode
+from samrefine_runtime.sam.prompts import PromptMode
 
 Folder = click.Path(path_type=Path, file_okay=False)
 

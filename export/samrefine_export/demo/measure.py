@@ -13,8 +13,8 @@ from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.evaluate import Evaluation, confusion_matrix
 from samrefine_runtime.pipeline import Labeler
-from samrefine_runtime.prompts import PromptMode
 from samrefine_runtime.refine import RefineSettings
+from samrefine_runtime.sam.prompts import PromptMode
 
 
 @dataclass(frozen=True)

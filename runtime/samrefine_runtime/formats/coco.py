@@ -9,14 +9,14 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any, Literal, TextIO, TypeGuard, get_args
 
-from samrefine_runtime import rle
 from samrefine_runtime.atomic import atomic_path
 from samrefine_runtime.errors import MaskFileError, SettingsError
 from samrefine_runtime.formats.jsonfile import read_json
 from samrefine_runtime.formats.polygons import TOLERANCE, Region, regions
 from samrefine_runtime.formats.records import check_size, json_records, masks_from_records
 from samrefine_runtime.formats.voc import LabelMap
-from samrefine_runtime.masks import Masks
+from samrefine_runtime.masks import rle
+from samrefine_runtime.masks.masks import Masks
 
 FILE_NAME = "instances.json"
 """name of a COCO file in a folder of results"""

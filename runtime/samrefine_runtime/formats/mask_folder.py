@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from samrefine_runtime import rle
 from samrefine_runtime.atomic import atomic_folder
 from samrefine_runtime.errors import MaskFileError
 from samrefine_runtime.formats.coco import FILE_NAME, open_coco_masks
 from samrefine_runtime.formats.records import Size, read_masks
-from samrefine_runtime.masks import Masks
+from samrefine_runtime.masks import rle
+from samrefine_runtime.masks.masks import Masks
 
 METADATA_HEADER = (
     "id",

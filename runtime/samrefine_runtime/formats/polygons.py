@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime import rle
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.voc import IGNORE, LabelMap
+from samrefine_runtime.masks import rle
 
 Polygon = NDArray[np.float64]
 """(V, 2) float64 XY pixels, closed without repeating the first vertex"""

@@ -14,10 +14,10 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from samrefine_runtime import rle
 from samrefine_runtime.errors import MaskFileError
 from samrefine_runtime.formats.jsonfile import read_json, write_json
-from samrefine_runtime.masks import Masks
+from samrefine_runtime.masks import rle
+from samrefine_runtime.masks.masks import Masks
 
 FORMAT = "samrefine-masks"
 VERSION = 1

@@ -17,9 +17,9 @@ from PIL import Image, features
 from samrefine_runtime.cam import CamResult
 from samrefine_runtime.formats.voc import IGNORE, PALETTE
 from samrefine_runtime.image import RgbImage
-from samrefine_runtime.masks import Masks
-from samrefine_runtime.overlay import distinct_colours, edges
+from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.refine import Label
+from samrefine_runtime.report.overlay import distinct_colours, edges
 
 LARGE_RUN = 400
 """photos above which pictures are smaller, so that thousands fit into one page"""

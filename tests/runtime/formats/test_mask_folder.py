@@ -15,7 +15,7 @@ from samrefine_runtime.formats.mask_folder import (
     write_mask_folder,
 )
 from samrefine_runtime.formats.records import read_masks, write_masks
-from samrefine_runtime.masks import Masks
+from samrefine_runtime.masks.masks import Masks
 
 GOLDEN = Path(__file__).parent / "golden"
 MASK = np.array([[0, 255, 255], [0, 0, 255]], np.uint8)

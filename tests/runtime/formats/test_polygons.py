@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from samrefine_runtime import rle
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.polygons import Region, regions, trace_rings
+from samrefine_runtime.masks import rle
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from samrefine_runtime.errors import MaskFileError
 from samrefine_runtime.formats.records import read_masks, write_masks
-from samrefine_runtime.masks import Masks
+from samrefine_runtime.masks.masks import Masks
 
 GOLDEN = Path(__file__).parent / "golden"
 RLE = {"size": [2, 3], "counts": [1, 2, 3]}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from samrefine_runtime.backends.ort import Backend, OrtSession
 from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.crops import Crop
-from samrefine_runtime.encoder import ImageEmbedding, ImageEncoder
 from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.image import RgbImage
-from samrefine_runtime.resample import MaskResampler
-from samrefine_runtime.session import Backend, OrtSession
+from samrefine_runtime.masks.resample import MaskResampler
+from samrefine_runtime.sam.encoder import ImageEmbedding, ImageEncoder
+from samrefine_runtime.sam.grids import Crop
 
 Floats = NDArray[np.float32]
 

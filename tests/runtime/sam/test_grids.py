@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from segment_anything.utils import amg
 
-from samrefine_runtime.crops import Crop, crops, point_grid, point_grids, touches_crop_edge
+from samrefine_runtime.sam.grids import Crop, crops, point_grid, point_grids, touches_crop_edge
 
 sides = st.integers(1, 200)
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime.crops import Crop, Points
-from samrefine_runtime.masks import Coverage, Masks
+from samrefine_runtime.masks.masks import Coverage, Masks
 from samrefine_runtime.refine import IGNORE, Label
+from samrefine_runtime.sam.grids import Crop, Points
 
 PromptMode = Literal["guided", "hierarchical", "grid"]
 """grid: every point. hierarchical: every second one along each axis, then those that no mask

@@ -10,7 +10,7 @@ import pytest
 
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.errors import BundleError, ImageError, SettingsError
-from samrefine_runtime.predictor import Predictor
+from samrefine_runtime.sam.predictor import Predictor
 from tests.photos import synthetic
 
 PHOTO = synthetic((40, 60))

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime.backends.ort import Backend, OrtSession
 from samrefine_runtime.bundle import Bundle, SamImage
-from samrefine_runtime.encoder import ImageEmbedding
-from samrefine_runtime.session import Backend, OrtSession
+from samrefine_runtime.sam.encoder import ImageEmbedding
 
 _log = logging.getLogger(__name__)
 

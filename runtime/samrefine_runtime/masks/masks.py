@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime import rle
 from samrefine_runtime.errors import MaskFileError, SettingsError
+from samrefine_runtime.masks import rle
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 OUTPUT_MODES: tuple[str, ...] = get_args(OutputMode)

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime import rle
-from samrefine_runtime.crops import Crop
 from samrefine_runtime.image import resized_size
+from samrefine_runtime.masks import rle
+from samrefine_runtime.sam.grids import Crop
 
 Logits = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samrefine_runtime.nms import box_nms
+from samrefine_runtime.masks.nms import box_nms
 
 Box = tuple[int, int, int, int]
 

@@ -13,18 +13,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime.backends.ort import Backend
 from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.crops import Crop, Points, crops, point_grids, touches_crop_edge
-from samrefine_runtime.encoder import ImageEncoder
 from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.image import RgbImage, check_image
-from samrefine_runtime.masks import OUTPUT_MODES, Masks, OutputMode
-from samrefine_runtime.nms import box_nms
-from samrefine_runtime.point_decoder import Decoded, PointDecoder, PromptedImage, batch_size
-from samrefine_runtime.prompts import in_rounds, points_in, unexplained
-from samrefine_runtime.resample import MaskResampler
-from samrefine_runtime.rle import Counts, box, encode
-from samrefine_runtime.session import Backend
+from samrefine_runtime.masks.masks import OUTPUT_MODES, Masks, OutputMode
+from samrefine_runtime.masks.nms import box_nms
+from samrefine_runtime.masks.resample import MaskResampler
+from samrefine_runtime.masks.rle import Counts, box, encode
+from samrefine_runtime.sam.encoder import ImageEncoder
+from samrefine_runtime.sam.grids import Crop, Points, crops, point_grids, touches_crop_edge
+from samrefine_runtime.sam.point_decoder import Decoded, PointDecoder, PromptedImage, batch_size
+from samrefine_runtime.sam.prompts import in_rounds, points_in, unexplained
 
 Progress = Callable[[int, int], None]
 """told (prompts done, prompts in all)"""

@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from segment_anything.utils.amg import batched_mask_to_box
 
-from samrefine_runtime import rle
 from samrefine_runtime.errors import MaskFileError, SettingsError
-from samrefine_runtime.masks import Masks
+from samrefine_runtime.masks import rle
+from samrefine_runtime.masks.masks import Masks
 
 stacks = hnp.array_shapes(min_dims=3, max_dims=3, max_side=7).flatmap(
     lambda shape: hnp.arrays(bool, shape)

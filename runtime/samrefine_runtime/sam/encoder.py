@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime.backends.ort import Backend, OrtSession
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.image import RgbImage, check_image, preprocess, resized_size
-from samrefine_runtime.session import Backend, OrtSession
 
 
 class ImageEmbedding(NamedTuple):

@@ -12,7 +12,7 @@ from PIL import Image
 from samrefine_runtime.atomic import atomic_path
 from samrefine_runtime.formats.voc import PALETTE
 from samrefine_runtime.image import RgbImage
-from samrefine_runtime.masks import Masks
+from samrefine_runtime.masks.masks import Masks
 
 
 def draw_label(

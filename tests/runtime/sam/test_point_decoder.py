@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from samrefine_runtime.backends.ort import OrtSession
 from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.encoder import ImageEncoder
-from samrefine_runtime.point_decoder import Decoded, PointDecoder, PromptedImage, batch_size
-from samrefine_runtime.session import OrtSession
+from samrefine_runtime.sam.encoder import ImageEncoder
+from samrefine_runtime.sam.point_decoder import Decoded, PointDecoder, PromptedImage, batch_size
 from tests.photos import synthetic
 
 POINTS = np.random.default_rng(0).random((9, 2)) * [72, 48]

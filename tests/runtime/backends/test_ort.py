@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from samrefine_runtime.backends.ort import OrtSession
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.errors import BackendError
-from samrefine_runtime.session import OrtSession
 
 
 @pytest.fixture

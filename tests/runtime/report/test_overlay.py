@@ -10,8 +10,8 @@ from PIL import Image
 
 from samrefine_runtime.errors import OutputError
 from samrefine_runtime.formats.voc import PALETTE
-from samrefine_runtime.masks import Masks
-from samrefine_runtime.overlay import draw_label, draw_masks, write_picture
+from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.report.overlay import draw_label, draw_masks, write_picture
 from tests.photos import synthetic
 
 PHOTO = synthetic((20, 30))

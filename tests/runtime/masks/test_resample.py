@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from samrefine_runtime import resample, rle
-from samrefine_runtime.crops import Crop
 from samrefine_runtime.image import resized_size
-from samrefine_runtime.resample import MaskResampler, bilinear_matrix
+from samrefine_runtime.masks import resample, rle
+from samrefine_runtime.masks.resample import MaskResampler, bilinear_matrix
+from samrefine_runtime.sam.grids import Crop
 
 LOW, INPUT = 32, 128
 """sides of the logits and of the encoder's input: SAM's ratio at an eighth of its size"""

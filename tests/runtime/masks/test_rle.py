@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 from segment_anything.utils.amg import mask_to_rle_pytorch
 
-from samrefine_runtime import rle
 from samrefine_runtime.errors import MaskFileError
+from samrefine_runtime.masks import rle
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
 masks = shapes.flatmap(lambda shape: hnp.arrays(bool, shape))

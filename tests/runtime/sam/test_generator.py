@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator
 
 from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.crops import point_grid
 from samrefine_runtime.errors import BundleError, ImageError, SettingsError
-from samrefine_runtime.generator import (
+from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.sam.generator import (
     GeneratorSettings,
     MaskGenerator,
     remove_small_regions,
     settings_for,
 )
-from samrefine_runtime.masks import Masks
-from samrefine_runtime.prompts import in_rounds
+from samrefine_runtime.sam.grids import point_grid
+from samrefine_runtime.sam.prompts import in_rounds
 from tests.photos import synthetic
 
 PHOTO = synthetic((48, 72))

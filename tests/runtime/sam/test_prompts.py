@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from samrefine_runtime.crops import Crop, point_grid
-from samrefine_runtime.masks import Masks
-from samrefine_runtime.prompts import in_rounds, points_in, prompt_region, unexplained
+from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.sam.grids import Crop, point_grid
+from samrefine_runtime.sam.prompts import in_rounds, points_in, prompt_region, unexplained
 
 
 @given(st.integers(1, 40))

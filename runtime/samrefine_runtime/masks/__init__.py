@@ -1,0 +1,1 @@
+"""Binary masks of one image, as run lengths."""

@@ -1,0 +1,1 @@
+"""Segment Anything: image embeddings, prompts, and the masks they lead to."""
