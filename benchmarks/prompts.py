@@ -25,8 +25,8 @@ from samrefine_export.demo.scenes import CLASSES
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamClassifier
 from samrefine_runtime.evaluate import Evaluation, confusion_matrix
-from samrefine_runtime.formats.voc import read_label
 from samrefine_runtime.image import RgbImage, read_image
+from samrefine_runtime.labels import read_label
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.refine import METHODS, Label, RefineSettings, refine
 from samrefine_runtime.sam.generator import MaskGenerator

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.formats.image_labels import read_image_labels
-from samrefine_runtime.formats.voc import read_label
 from samrefine_runtime.image import RgbImage, read_image
+from samrefine_runtime.labels import read_label
 from samrefine_runtime.refine import Label
 
 IMAGES = Path(__file__).parent / "demo_images"

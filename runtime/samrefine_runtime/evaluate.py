@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.errors import LabelError, SettingsError
-from samrefine_runtime.formats.voc import IGNORE, VOC_CLASSES, LabelMap, read_label
+from samrefine_runtime.labels import IGNORE, VOC_CLASSES, LabelMap, read_label
 
 Confusion = NDArray[np.int64]
 """(C, C) int64 pixels, rows ground truth, columns prediction"""

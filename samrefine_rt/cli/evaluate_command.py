@@ -14,7 +14,7 @@ from samrefine_rt.cli.options import ExistingFolder
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.evaluate import Evaluation
 from samrefine_runtime.evaluate import evaluate as compare
-from samrefine_runtime.formats.voc import VOC_CLASSES
+from samrefine_runtime.labels import VOC_CLASSES
 
 
 @click.command()

@@ -29,8 +29,8 @@ from samrefine_rt.cli.outputs import FORMATS, LabelWriter
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.formats.image_labels import read_image_labels
-from samrefine_runtime.formats.voc import read_label
 from samrefine_runtime.image import ReadAhead, RgbImage
+from samrefine_runtime.labels import read_label
 from samrefine_runtime.pipeline import Labeler
 from samrefine_runtime.refine import METHODS, Label, RefineSettings
 from samrefine_runtime.report import check_ground_truth, picture_side

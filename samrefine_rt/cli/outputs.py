@@ -12,9 +12,9 @@ from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.errors import InputError
 from samrefine_runtime.formats.coco import FILE_NAME, open_coco
 from samrefine_runtime.formats.labelme import write_labelme
-from samrefine_runtime.formats.voc import read_label, write_label
 from samrefine_runtime.formats.yolo import write_yolo, write_yolo_dataset
 from samrefine_runtime.image import RgbImage, read_image
+from samrefine_runtime.labels import read_label, write_label
 from samrefine_runtime.pipeline import LabelResult
 from samrefine_runtime.refine import Label
 from samrefine_runtime.report import ReportEntry, write_report

@@ -23,8 +23,8 @@ from samrefine_rt.cli.options import (
 )
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.formats.mask_folder import read_masks_for
-from samrefine_runtime.formats.voc import read_label, write_label
 from samrefine_runtime.image import ReadAhead
+from samrefine_runtime.labels import read_label, write_label
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.refine import METHODS, Label, RefineSettings
 from samrefine_runtime.refine import refine as refine_label

@@ -24,8 +24,8 @@ from samrefine_rt.cli import main, options
 from samrefine_rt.demo import IMAGES, demo_photos
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.evaluate import evaluate
-from samrefine_runtime.formats.voc import read_label, write_label
 from samrefine_runtime.image import read_image
+from samrefine_runtime.labels import read_label, write_label
 
 needs_demo = pytest.mark.skipif(
     not (options.DEMO_BUNDLE.is_dir() and IMAGES.is_dir()),

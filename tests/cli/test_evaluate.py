@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from samrefine_runtime.evaluate import evaluate
-from samrefine_runtime.formats.voc import write_label
+from samrefine_runtime.labels import write_label
 from tests.command import failed, files_in, run
 from tests.photos import VOC, needs_voc
 

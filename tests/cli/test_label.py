@@ -12,8 +12,8 @@ from PIL import Image
 
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamSettings
-from samrefine_runtime.formats.voc import read_label
 from samrefine_runtime.image import read_image
+from samrefine_runtime.labels import read_label
 from samrefine_runtime.pipeline import Labeler
 from samrefine_runtime.refine import RefineSettings
 from tests.command import failed, files_in, run, write_photo

@@ -14,8 +14,8 @@ from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.formats.coco import MASK_CLASSES, open_coco
 from samrefine_runtime.formats.mask_folder import write_mask_folder
 from samrefine_runtime.formats.records import write_masks
-from samrefine_runtime.formats.voc import PALETTE, read_label, write_label
 from samrefine_runtime.image import read_image
+from samrefine_runtime.labels import PALETTE, read_label, write_label
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.sam.generator import MaskGenerator
 from tests.command import failed, files_in, run, write_photo

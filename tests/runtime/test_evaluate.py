@@ -7,7 +7,7 @@ import pytest
 
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.evaluate import confusion_matrix, evaluate
-from samrefine_runtime.formats.voc import write_label
+from samrefine_runtime.labels import write_label
 
 VOC = Path(__file__).parents[3] / "shared" / "data" / "voc"
 

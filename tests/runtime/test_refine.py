@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.evaluate import confusion_matrix
-from samrefine_runtime.formats.voc import read_label
+from samrefine_runtime.labels import read_label
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.refine import (
     METHODS,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from samrefine_export.demo.scenes import CLASSES, Scene, make_scene
 from samrefine_runtime.atomic import atomic_folder, write_bytes
-from samrefine_runtime.formats.voc import write_label
+from samrefine_runtime.labels import write_label
 
 SIZES: tuple[tuple[int, int], ...] = (
     (320, 480),

@@ -14,7 +14,7 @@ from samrefine_runtime.errors import MaskFileError, SettingsError
 from samrefine_runtime.formats.jsonfile import read_json
 from samrefine_runtime.formats.polygons import TOLERANCE, Region, regions
 from samrefine_runtime.formats.records import check_size, json_records, masks_from_records
-from samrefine_runtime.formats.voc import LabelMap
+from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
 

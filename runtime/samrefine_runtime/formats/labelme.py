@@ -18,7 +18,7 @@ import numpy as np
 
 from samrefine_runtime.formats.jsonfile import write_json
 from samrefine_runtime.formats.polygons import Region, regions
-from samrefine_runtime.formats.voc import LabelMap
+from samrefine_runtime.labels import LabelMap
 
 VERSION = "5.5.0"
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.errors import LabelError
-from samrefine_runtime.formats.voc import IGNORE, LabelMap
+from samrefine_runtime.labels import IGNORE, LabelMap
 from samrefine_runtime.masks import rle
 
 Polygon = NDArray[np.float64]

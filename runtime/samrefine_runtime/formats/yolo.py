@@ -9,7 +9,7 @@ from pathlib import Path
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.polygons import TOLERANCE, Polygon, regions
-from samrefine_runtime.formats.voc import LabelMap
+from samrefine_runtime.labels import LabelMap
 
 
 def write_yolo(

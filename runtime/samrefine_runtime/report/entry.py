@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.jsonfile import read_json, write_json
-from samrefine_runtime.formats.voc import IGNORE
 from samrefine_runtime.image import RgbImage
+from samrefine_runtime.labels import IGNORE
 from samrefine_runtime.pipeline import LabelResult
 from samrefine_runtime.refine import Label
 from samrefine_runtime.report.pictures import (

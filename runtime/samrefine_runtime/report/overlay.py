@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from samrefine_runtime.atomic import atomic_path
-from samrefine_runtime.formats.voc import PALETTE
 from samrefine_runtime.image import RgbImage
+from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.masks.masks import Masks
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.atomic import atomic_path
-from samrefine_runtime.formats.voc import PALETTE
+from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.report.entry import (
     COLUMNS,
     LAYERS,

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from samrefine_runtime.cam import CamResult
-from samrefine_runtime.formats.voc import IGNORE, PALETTE
 from samrefine_runtime.image import RgbImage
+from samrefine_runtime.labels import IGNORE, PALETTE
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.refine import Label
 from samrefine_runtime.report.overlay import distinct_colours, edges

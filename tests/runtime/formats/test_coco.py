@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from samrefine_runtime.errors import LabelError, MaskFileError, OutputError, SettingsError
 from samrefine_runtime.formats.coco import MASK_CLASSES, CocoMasks, open_coco
 from samrefine_runtime.formats.records import read_masks
-from samrefine_runtime.formats.voc import VOC_CLASSES, read_label
+from samrefine_runtime.labels import VOC_CLASSES, read_label
 from samrefine_runtime.masks.masks import Masks
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.labelme import write_labelme
 from samrefine_runtime.formats.polygons import regions
-from samrefine_runtime.formats.voc import VOC_CLASSES, read_label
+from samrefine_runtime.labels import VOC_CLASSES, read_label
 
 # labelme leaves the photos it opens to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from samrefine_runtime.errors import OutputError
-from samrefine_runtime.formats.voc import PALETTE
+from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.report.overlay import draw_label, draw_masks, write_picture
 from tests.photos import synthetic

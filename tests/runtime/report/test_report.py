@@ -18,7 +18,7 @@ from PIL import Image
 from samrefine_runtime.cam import CamResult
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.evaluate import Evaluation, confusion_matrix
-from samrefine_runtime.formats.voc import PALETTE
+from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.pipeline import LabelResult
 from samrefine_runtime.report import ReportEntry, picture_side, write_report

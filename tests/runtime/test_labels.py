@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from samrefine_runtime.errors import LabelError
-from samrefine_runtime.formats.voc import (
+from samrefine_runtime.labels import (
     PALETTE,
     VOC_CLASSES,
     encode_label,
