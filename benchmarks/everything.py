@@ -1,4 +1,4 @@
-"""Everything mode: segment-anything in torch against this runtime, on the same weights and photo.
+"""Everything mode: segment-anything in torch against this runtime, on the same weights and image.
 
     python -m benchmarks.everything [--models mobile_sam,vit_b] [--repeats 3] [--json FILE]
 
@@ -28,14 +28,14 @@ from segment_anything.modeling import Sam
 from segment_anything.utils import amg
 
 from benchmarks.one_run import run_alone
-from benchmarks.setting import KEPT, SEED, alternate, machine, photo, random_bundle, row
+from benchmarks.setting import KEPT, SEED, alternate, image, machine, random_bundle, row
 from samrefine_export.sam import MODELS, random_sam
-from samrefine_runtime.backends.ort import OrtSession
-from samrefine_runtime.image import preprocess
+from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.masks.resample import MaskResampler
+from samrefine_runtime.sam.encoder import preprocess
 from samrefine_runtime.sam.generator import MaskGenerator
-from samrefine_runtime.sam.grids import Crop
-from samrefine_runtime.sam.point_decoder import Decoded, PromptedImage
+from samrefine_runtime.sam.grids import whole_image
+from samrefine_runtime.sam.point_decoder import Decoded, PreparedImage
 
 PROMPTS = 64
 """prompts a reference batch; stages are timed on one batch"""
@@ -56,23 +56,26 @@ class Contest:
         self.predictor = SamPredictor(self.sam)
         self.predictor.set_image(self.image)
         self.generator = MaskGenerator(
-            self.bundle, threads=self.threads, pred_iou_thresh=0.0, stability_score_thresh=0.0
+            self.bundle,
+            session=SessionOptions(threads=self.threads),
+            pred_iou_thresh=0.0,
+            stability_score_thresh=0.0,
         )
-        self.prompted = self.prepare(self.generator)
+        self.prepared = self.prepare(self.generator)
         height, width = self.image.shape[:2]
         self.points = np.random.default_rng(SEED).random((PROMPTS, 2)) * [width, height]
-        scores = self.decode(self.prompted, -np.inf).scores
+        scores = self.decode(self.prepared, -np.inf).scores
         self.threshold = float(np.quantile(scores, 1 - KEPT))
 
-    def prepare(self, encoder: MaskGenerator) -> PromptedImage:
-        """The photo as that generator's encoder sees it, ready for prompts."""
+    def prepare(self, encoder: MaskGenerator) -> PreparedImage:
+        """The image as that generator's encoder sees it, ready for prompts."""
         return self.generator.decoder.prepare(encoder.encoder.embed(self.image))
 
-    def decode(self, prompted: PromptedImage, threshold: float) -> Decoded:
+    def decode(self, prepared: PreparedImage, threshold: float) -> Decoded:
         """All prompts, batch by batch."""
         size = self.generator.settings.points_per_batch
         parts = [
-            self.generator.decoder.decode(prompted, self.points[start : start + size], threshold)
+            self.generator.decoder.decode(prepared, self.points[start : start + size], threshold)
             for start in range(0, PROMPTS, size)
         ]
         return Decoded(*map(np.concatenate, zip(*parts, strict=True)))
@@ -96,31 +99,30 @@ class Contest:
 def stages(contest: Contest, repeats: int) -> list[dict[str, Any]]:
     """Encoder, decoder and mask handling, each by itself."""
     pixels = preprocess(contest.image, contest.bundle.require_sam())
-    session: OrtSession = contest.generator.encoder._session
     encode = {
         "reference": lambda: _encode(contest.sam, pixels),
-        "runtime": lambda: session.run({"image": pixels}),
+        "runtime": lambda: contest.generator.encoder.encode(pixels),
     }
     all_masks = {
         "reference": contest.reference_decode,
-        "runtime": lambda: contest.decode(contest.prompted, -np.inf),
+        "runtime": lambda: contest.decode(contest.prepared, -np.inf),
     }
     some_masks = {
         "reference": contest.reference_decode,
-        "runtime": lambda: contest.decode(contest.prompted, contest.threshold),
+        "runtime": lambda: contest.decode(contest.prepared, contest.threshold),
     }
     handling = {
         "reference": _reference_handling(contest),
         "runtime": _runtime_handling(contest),
     }
-    embedding = contest.prompted.embedding
+    embedding = contest.prepared.embedding
     prepare = {"runtime": lambda: contest.generator.decoder.prepare(embedding)}
     per_image = 1024 / PROMPTS
     name = contest.model
     return [
         row(f"{name}: encoder", alternate(encode, repeats), 1, "s"),
         {
-            "what": f"{name}: what all prompts share, once a photo",
+            "what": f"{name}: what all prompts share, once per image",
             "seconds": median(alternate(prepare, repeats)["runtime"]),
         },
         row(
@@ -158,13 +160,13 @@ def _reference_handling(contest: Contest) -> Callable[[], object]:
 
 
 def _runtime_handling(contest: Contest) -> Callable[[], object]:
-    found = contest.decode(contest.prompted, contest.threshold).logits
+    found = contest.decode(contest.prepared, contest.threshold).logits
     height, width = contest.image.shape[:2]
-    size = contest.prompted.embedding.input_size
+    input_side = contest.prepared.embedding.input_side
 
     def handle() -> object:
-        crop = Crop((0, 0, width, height), 0)
-        resampler = MaskResampler(found.shape[1:], size, crop, (height, width))
+        box = whole_image((height, width)).box
+        resampler = MaskResampler(found.shape[1:], input_side, box, (height, width))
         return [resampler.mask(low_res, 0.0, 1.0) for low_res in found]
 
     return handle
@@ -194,14 +196,15 @@ def end_to_end(contest: Contest, points_per_side: int, repeats: int) -> list[dic
 def int8_rows(contest: Contest, repeats: int) -> list[dict[str, Any]]:
     """The int8 encoder against the fp32 one, and what it does to masks."""
     bundle = random_bundle(contest.model, "int8")
-    generator = MaskGenerator(bundle, threads=contest.threads, pred_iou_thresh=0.0)
+    session = SessionOptions(threads=contest.threads)
+    generator = MaskGenerator(bundle, session=session, pred_iou_thresh=0.0)
     pixels = preprocess(contest.image, contest.bundle.require_sam())
     sides = {
-        "fp32": lambda: contest.generator.encoder._session.run({"image": pixels}),
-        "int8": lambda: generator.encoder._session.run({"image": pixels}),
+        "fp32": lambda: contest.generator.encoder.encode(pixels),
+        "int8": lambda: generator.encoder.encode(pixels),
     }
     speed = row(f"{contest.model}: int8 encoder over fp32", alternate(sides, repeats), 1, "s")
-    exact = contest.decode(contest.prompted, -np.inf)
+    exact = contest.decode(contest.prepared, -np.inf)
     rough = contest.decode(contest.prepare(generator), -np.inf)
     ious = _ious(exact.logits > 0, rough.logits > 0)
     shift = np.abs(exact.scores - rough.scores)
@@ -263,7 +266,7 @@ def main(
         models, points_per_side, repeats, int8 = "mobile_sam", 8, 3, False
     rows: list[dict[str, Any]] = []
     for model in models.split(","):
-        contest = Contest(model, photo(), threads)
+        contest = Contest(model, image(), threads)
         rows += stages(contest, repeats)
         if int8:
             rows += int8_rows(contest, repeats)

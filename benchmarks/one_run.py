@@ -19,7 +19,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.setting import SEED, photo, random_bundle
+from benchmarks.setting import SEED, image, random_bundle
 
 Image = NDArray[np.uint8]
 
@@ -43,13 +43,15 @@ def _reference(model: str, threads: int, settings: dict[str, Any]) -> Callable[[
 
     torch.set_num_threads(threads)
     sam = random_sam(MODELS[model], SEED)
-    return lambda image: everything(sam, image, **settings)
+    return lambda pixels: everything(sam, pixels, **settings)
 
 
 def _runtime(model: str, threads: int, settings: dict[str, Any]) -> Callable[[Image], Any]:
+    from samrefine_runtime.backends import SessionOptions
     from samrefine_runtime.sam.generator import MaskGenerator
 
-    return MaskGenerator(random_bundle(model), threads=threads, **settings).records
+    session = SessionOptions(threads=threads)
+    return MaskGenerator(random_bundle(model), session=session, **settings).records
 
 
 def _peak_mb() -> float:
@@ -60,7 +62,7 @@ def _peak_mb() -> float:
 
 
 def _forget_peak() -> None:
-    """Count from what is resident now: making a synthetic photo takes more than labelling it."""
+    """Count from what is resident now: making a synthetic image takes more than labelling it."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -69,7 +71,7 @@ def _forget_peak() -> None:
 @click.option("--model", default="mobile_sam", show_default=True)
 @click.option("--points-per-side", default=32, show_default=True)
 @click.option("--threshold", default=0.0, show_default=True, help="Predicted IoU.")
-@click.option("--megapixels", type=float, help="Size of the photo.  [default: 500 x 375 pixels]")
+@click.option("--megapixels", type=float, help="Size of the image.  [default: 500 x 375 pixels]")
 @click.option("--threads", default=2, show_default=True)
 def main(
     side: str,
@@ -86,11 +88,11 @@ def main(
         "stability_score_thresh": 0.0,
         "output_mode": "uncompressed_rle",
     }
-    image = photo(megapixels)
+    pixels = image(megapixels)
     run = (_reference if side == "reference" else _runtime)(model, threads, settings)
     _forget_peak()
     start = time.perf_counter()
-    masks = run(image)
+    masks = run(pixels)
     seconds = time.perf_counter() - start
     figures = {"seconds": seconds, "peak_mb": _peak_mb(), "masks": len(masks)}
     click.echo(json.dumps(figures))

@@ -1,9 +1,9 @@
 """What asking SAM less costs: prompts, refined mIoU and time of every prompt mode.
 
-    python -m benchmarks.prompts [--bundle samrefine_rt/demo_bundle] [--json FILE]
+    python -m benchmarks.prompts [--bundle demo] [--json FILE]
 
-On held-out demo scenes with the bundle's own CAM, and on VOC photos with their TransCAM labels
-where `tests.photos` finds them.
+On held-out demo scenes with the bundle's own CAM, and on VOC images with their TransCAM labels
+where `benchmarks.samples` finds them.
 """
 
 from __future__ import annotations
@@ -13,41 +13,42 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import Any, get_args
+from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.samples import VOC, voc_images
 from benchmarks.setting import machine
 from samrefine_export.demo.evaluate import held_out_scenes
 from samrefine_export.demo.scenes import CLASSES
+from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamClassifier
 from samrefine_runtime.evaluate import Evaluation, confusion_matrix
 from samrefine_runtime.image import RgbImage, read_image
-from samrefine_runtime.labels import read_label
+from samrefine_runtime.labels import LabelMap, read_label
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.refine import METHODS, Label, RefineSettings, refine
+from samrefine_runtime.refine import METHODS, RefineSettings, refine
 from samrefine_runtime.sam.generator import MaskGenerator
-from samrefine_runtime.sam.prompts import PromptMode, prompt_region
-from tests.photos import VOC, voc_photos
+from samrefine_runtime.sam.prompts import PROMPT_MODES, PromptMode
 
-Sample = tuple[RgbImage, Label, Label]
+Sample = tuple[RgbImage, LabelMap, LabelMap]
 """photo, pseudo label, ground truth"""
 
 
 def demo_samples(bundle: Bundle, count: int, threads: int) -> Iterator[Sample]:
     """Held-out scenes with the CAM's labels."""
-    classifier = CamClassifier(bundle, None, threads=threads)
+    classifier = CamClassifier(bundle, session=SessionOptions(threads=threads))
     for scene in held_out_scenes(count):
         pseudo_label, _ = classifier.run(scene.image, scene.image_labels).label()
         yield scene.image, pseudo_label, scene.label
 
 
 def voc_samples(count: int) -> Iterator[Sample]:
-    """VOC photos with TransCAM's labels."""
-    for path in voc_photos(count):
+    """VOC images with TransCAM's labels."""
+    for path in voc_images(count):
         pseudo_label, truth = (read_label(VOC / k / f"{path.stem}.png") for k in ("transcam", "gt"))
         yield read_image(path), pseudo_label, truth
 
@@ -61,20 +62,20 @@ def measure(
     threads: int,
 ) -> dict[str, Any]:
     """Prompts and seconds a photo, and mIoU before and after the refinement in percent."""
-    make = MaskGenerator(bundle, hierarchical=mode != "grid", threads=threads)
+    session = SessionOptions(threads=threads)
+    generator = MaskGenerator(bundle, prompts=mode, session=session)
     before, after = (np.zeros((classes, classes), np.int64) for _ in range(2))
     prompts, seconds = [], []
     for image, pseudo_label, truth in samples:
         start = time.perf_counter()
-        region = prompt_region(pseudo_label) if mode == "guided" else None
-        masks, asked = _masks(make, image, region)
+        masks, asked = _masks(generator, image, pseudo_label)
         label = refine(pseudo_label, masks, settings)
         seconds.append(time.perf_counter() - start)
         prompts.append(asked)
         before += confusion_matrix(pseudo_label, truth, classes)
         after += confusion_matrix(label, truth, classes)
     return {
-        "photos": len(prompts),
+        "images": len(prompts),
         "prompts": fmean(prompts),
         "seconds": fmean(seconds),
         "pseudo_miou": _miou(before),
@@ -82,12 +83,12 @@ def measure(
     }
 
 
-def _masks(
-    make: MaskGenerator, image: RgbImage, region: NDArray[np.bool_] | None
-) -> tuple[Masks, int]:
+def _masks(generator: MaskGenerator, image: RgbImage, pseudo_label: LabelMap) -> tuple[Masks, int]:
     """Masks, and how many prompts were asked for them."""
     asked = [0]
-    masks = make.generate(image, region=region, progress=lambda done, total: asked.append(done))
+    masks = generator.generate(
+        image, pseudo_label=pseudo_label, progress=lambda done, total: asked.append(done)
+    )
     return masks, asked[-1]
 
 
@@ -96,17 +97,17 @@ def _miou(matrix: NDArray[np.int64]) -> float:
 
 
 @click.command()
-@click.option("--bundle", type=click.Path(path_type=Path), default=Path("samrefine_rt/demo_bundle"))
+@click.option("--bundle", default="demo", show_default=True)
 @click.option("--scenes", default=200, show_default=True)
-@click.option("--photos", default=150, show_default=True)
+@click.option("--images", default=150, show_default=True)
 @click.option("--method", type=click.Choice(METHODS), default="max_iou_imp2", show_default=True)
 @click.option("--max-area-ratio", type=float)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(
-    bundle: Path,
+    bundle: str,
     scenes: int,
-    photos: int,
+    images: int,
     method: Any,
     max_area_ratio: float | None,
     threads: int,
@@ -119,7 +120,7 @@ def main(
         f"{scenes} demo scenes": (len(CLASSES) + 1, lambda: demo_samples(loaded, scenes, threads))
     }
     if VOC.is_dir():
-        sets[f"{photos} VOC photos"] = (21, lambda: voc_samples(photos))
+        sets[f"{images} VOC images"] = (21, lambda: voc_samples(images))
     rows = []
     click.echo(
         "| set | prompts | asked | refined mIoU | to grid | seconds |\n|---|---|---|---|---|---|"
@@ -127,7 +128,7 @@ def main(
     for name, (classes, samples) in sets.items():
         found = {
             mode: measure(loaded, samples(), classes, mode, settings, threads)
-            for mode in reversed(get_args(PromptMode))
+            for mode in reversed(list(PROMPT_MODES))
         }
         for mode, figures in found.items():
             loss = figures["miou"] - found["grid"]["miou"]

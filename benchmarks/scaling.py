@@ -1,4 +1,4 @@
-"""How everything mode grows: with the grid, the photo and the number of masks that survive.
+"""How everything mode grows: with the grid, the image and the number of masks that survive.
 
 python -m benchmarks.scaling [--model mobile_sam] [--json FILE]
 """
@@ -13,7 +13,8 @@ import click
 import numpy as np
 
 from benchmarks.one_run import run_alone
-from benchmarks.setting import SEED, machine, photo, random_bundle
+from benchmarks.setting import SEED, image, machine, random_bundle
+from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.sam.generator import MaskGenerator
 
 GRIDS = (8, 16, 32, 64)
@@ -23,11 +24,12 @@ SHARES = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 def thresholds(model: str, threads: int) -> dict[float, float]:
     """The predicted IoU that each share of the masks exceeds."""
-    generator = MaskGenerator(random_bundle(model), threads=threads, pred_iou_thresh=0.0)
-    image = photo()
-    prompted = generator.decoder.prepare(generator.encoder.embed(image))
-    points = np.random.default_rng(SEED).random((16, 2)) * image.shape[1::-1]
-    scores = generator.decoder.decode(prompted, points, -np.inf).scores
+    session = SessionOptions(threads=threads)
+    generator = MaskGenerator(random_bundle(model), session=session, pred_iou_thresh=0.0)
+    pixels = image()
+    prepared = generator.decoder.prepare(generator.encoder.embed(pixels))
+    points = np.random.default_rng(SEED).random((16, 2)) * pixels.shape[1::-1]
+    scores = generator.decoder.decode(prepared, points, -np.inf).scores
     return {share: float(np.quantile(scores, 1 - share)) for share in SHARES if 0 < share < 1} | {
         0.0: 10.0,
         1.0: -10.0,

@@ -1,4 +1,4 @@
-"""What every benchmark shares: bundles of random weights, photos, the machine, medians."""
+"""What every benchmark shares: bundles of random weights, images, the machine, medians."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.samples import synthetic, voc_images
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.image import read_image
-from tests.photos import synthetic, voc_photos
 
 SEED = 0
 CACHE = Path(__file__).parents[1] / "build" / "bench"
@@ -34,9 +34,9 @@ def random_bundle(model: str, precision: str = "fp32") -> Bundle:
     return Bundle.load(folder, check_hashes=False)
 
 
-def photo(megapixels: float | None = None) -> NDArray[np.uint8]:
-    """A VOC photo (500 x 375), or a synthetic one of that shape or of so many megapixels."""
-    found = voc_photos(1)
+def image(megapixels: float | None = None) -> NDArray[np.uint8]:
+    """Return a VOC image (500 x 375), or a synthetic one of that shape or of so many megapixels."""
+    found = voc_images(1)
     if megapixels is None and found:
         return read_image(found[0])
     height = 375 if megapixels is None else round((megapixels * 0.75e6) ** 0.5)

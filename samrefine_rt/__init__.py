@@ -4,39 +4,70 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from samrefine_runtime.bundle import Bundle as Bundle
-    from samrefine_runtime.cam import CamClassifier as CamClassifier
-    from samrefine_runtime.cam import cam_to_label as cam_to_label
-    from samrefine_runtime.errors import SamrefineError as SamrefineError
-    from samrefine_runtime.evaluate import evaluate as evaluate
-    from samrefine_runtime.image import read_image as read_image
-    from samrefine_runtime.masks.masks import Masks as Masks
-    from samrefine_runtime.pipeline import Labeler as Labeler
-    from samrefine_runtime.refine import refine_labels as refine_labels
-    from samrefine_runtime.sam.generator import MaskGenerator as MaskGenerator
-    from samrefine_runtime.sam.predictor import Predictor as Predictor
+    from samrefine_runtime.backends import SessionOptions
+    from samrefine_runtime.bundle import Bundle
+    from samrefine_runtime.cam import CamClassifier, CamSettings, cam_to_label
+    from samrefine_runtime.errors import SamrefineError
+    from samrefine_runtime.evaluate import evaluate
+    from samrefine_runtime.image import read_image
+    from samrefine_runtime.labels import read_label, write_label
+    from samrefine_runtime.masks.masks import Masks
+    from samrefine_runtime.pipeline import Labeler
+    from samrefine_runtime.refine import RefineSettings, refine_labels
+    from samrefine_runtime.sam.generator import MaskGenerator
+    from samrefine_runtime.sam.predictor import Predictor
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "Bundle",
+    "CamClassifier",
+    "CamSettings",
+    "Labeler",
+    "MaskGenerator",
+    "Masks",
+    "Predictor",
+    "RefineSettings",
+    "SamrefineError",
+    "SessionOptions",
+    "cam_to_label",
+    "evaluate",
+    "read_image",
+    "read_label",
+    "refine_labels",
+    "write_label",
+]
+
+# Names are imported on first use: `samrefine --help` must not wait for NumPy and OpenCV.
 _HOMES = {
     "Bundle": "bundle",
     "CamClassifier": "cam",
+    "CamSettings": "cam",
     "Labeler": "pipeline",
     "MaskGenerator": "sam.generator",
     "Masks": "masks.masks",
     "Predictor": "sam.predictor",
+    "RefineSettings": "refine",
     "SamrefineError": "errors",
+    "SessionOptions": "backends",
     "cam_to_label": "cam",
     "evaluate": "evaluate",
     "read_image": "image",
+    "read_label": "labels",
     "refine_labels": "refine",
+    "write_label": "labels",
 }
-
-__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use: `samrefine --help` must not wait for OpenCV."""
+    """Import a public name on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"samrefine_runtime.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"samrefine_runtime.{_HOMES[name]}"), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, whether imported yet or not."""
+    return sorted({*globals(), *__all__})

@@ -15,7 +15,7 @@ from samrefine_export.cam import export_cam_network
 from samrefine_export.sam import export_sam_module
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.sam.predictor import Predictor
-from tests.photos import synthetic
+from tests.samples import ONE_THREAD, synthetic
 from tests.small_cam import CLASSES, small_cam
 from tests.small_sam import small_sam
 
@@ -45,7 +45,7 @@ def lively_bundle(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) 
     different shapes survive, as a trained SAM's do; not to be changed."""
     folder = tmp_path_factory.mktemp("bundles") / "lively"
     shutil.copytree(small_bundle, folder)
-    predictor = Predictor(Bundle.load(folder), threads=1)
+    predictor = Predictor(Bundle.load(folder), session=ONE_THREAD)
     predictor.set_image(synthetic((48, 72)))
     points = np.random.default_rng(0).random((30, 1, 2)) * [72, 48]
     logits, scores = predictor.predict_low_res(points, np.ones((30, 1)))

@@ -17,6 +17,13 @@ from samrefine_runtime.errors import BundleError
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
+LOW_RES_SCALE = 4
+"""Low-res mask pixels per embedding position along one side: SAM's mask decoder ends in two
+transposed convolutions of stride 2 (`MaskDecoder.output_upscaling`)."""
+
+EMBEDDED: Mapping[str, Path] = {"demo": Path(__file__).parent / "demo_bundle"}
+"""Bundles that this package carries, by the names that stand for their folders."""
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -33,11 +40,11 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class SamImage:
-    """How SAM's encoder wants a photo."""
+class SamSpec:
+    """What the runtime must know about a bundle's SAM."""
 
-    size: int
-    """side of the square input, pixels; the photo's longer side is resized to it"""
+    input_side: int
+    """Side of the encoder's square input, pixels; an image's longer side is resized to it."""
     mean: NDArray[np.float32]
     """(3,) RGB, subtracted from values in 0..255"""
     std: NDArray[np.float32]
@@ -45,12 +52,18 @@ class SamImage:
     embedding: tuple[int, int, int]
     """(channels, height, width) of the image embedding"""
     mask_threshold: float
-    """logits above it belong to the mask"""
+    """Logits above it belong to the mask."""
+
+    @property
+    def low_res_shape(self) -> tuple[int, int]:
+        """(h, w) of the decoder's masks, pixels."""
+        _, height, width = self.embedding
+        return LOW_RES_SCALE * height, LOW_RES_SCALE * width
 
 
 @dataclass(frozen=True)
-class CamImage:
-    """How the CAM classifier wants a photo, and what it knows."""
+class CamSpec:
+    """What the runtime must know about a bundle's CAM classifier."""
 
     classes: tuple[str, ...]
     """foreground classes; class i of the label map is classes[i - 1]"""
@@ -59,7 +72,7 @@ class CamImage:
     std: NDArray[np.float32]
     """(3,) RGB, divides"""
     stride: int
-    """photo pixels per CAM position"""
+    """Image pixels per CAM position."""
     has_background: bool
     """whether the first map is the network's own background"""
 
@@ -71,8 +84,8 @@ class Bundle:
     path: Path
     name: str
     graphs: Mapping[str, Graph]
-    sam: SamImage | None
-    cam: CamImage | None
+    sam: SamSpec | None
+    cam: CamSpec | None
     precision: str
     defaults: Mapping[str, Any]
     """generator and CAM settings to use where the caller gives none"""
@@ -85,14 +98,14 @@ class Bundle:
         """Read and check a bundle folder.
 
         Args:
-            path: the folder that holds manifest.json.
+            path: the folder that holds manifest.json, or a name in EMBEDDED such as "demo".
             check_hashes: compare every file with its sha256 (about 1 s per GB).
 
         Raises:
             BundleError: missing folder or file, damaged manifest, unknown format version, a path
                 that leaves the folder, or a file whose hash differs.
         """
-        folder = Path(path)
+        folder = EMBEDDED[path] if isinstance(path, str) and path in EMBEDDED else Path(path)
         manifest = _read_manifest(folder)
         try:
             bundle = _from_manifest(folder, manifest)
@@ -110,13 +123,13 @@ class Bundle:
             raise BundleError(f"bundle {self.path} has no {name!r} graph (it has: {there})")
         return self.graphs[name]
 
-    def require_sam(self) -> SamImage:
+    def require_sam(self) -> SamSpec:
         """SAM's settings. Raises BundleError in a bundle without SAM."""
         if self.sam is None:
             raise BundleError(f"bundle {self.path} holds no SAM; make one with export sam")
         return self.sam
 
-    def require_cam(self) -> CamImage:
+    def require_cam(self) -> CamSpec:
         """The classifier's settings. Raises BundleError in a bundle without one."""
         if self.cam is None:
             raise BundleError(f"bundle {self.path} holds no CAM classifier; add it with export cam")
@@ -158,8 +171,8 @@ def _from_manifest(folder: Path, manifest: dict[str, Any]) -> Bundle:
         path=folder,
         name=str(manifest["name"]),
         graphs={name: _graph(folder, name, g) for name, g in manifest["graphs"].items()},
-        sam=None if sam is None else _sam_image(sam),
-        cam=None if cam is None else _cam_image(cam),
+        sam=None if sam is None else _sam_spec(sam),
+        cam=None if cam is None else _cam_spec(cam),
         precision=str(manifest.get("precision", "fp32")),
         defaults=dict(manifest.get("defaults", {})),
         random_seed=_random_seed(sam or {}, cam or {}),
@@ -205,10 +218,10 @@ def _check_files(graph: Graph, check_hashes: bool) -> None:
             )
 
 
-def _sam_image(entry: dict[str, Any]) -> SamImage:
+def _sam_spec(entry: dict[str, Any]) -> SamSpec:
     channels, height, width = entry["embedding"]
-    return SamImage(
-        size=_positive(entry["image_size"]),
+    return SamSpec(
+        input_side=_positive(entry["image_size"]),
         mean=_rgb(entry["mean"]),
         std=_rgb(entry["std"]),
         embedding=(int(channels), int(height), int(width)),
@@ -216,10 +229,10 @@ def _sam_image(entry: dict[str, Any]) -> SamImage:
     )
 
 
-def _cam_image(entry: dict[str, Any]) -> CamImage:
+def _cam_spec(entry: dict[str, Any]) -> CamSpec:
     if not isinstance(entry["classes"], list):
         raise TypeError(f"classes are {entry['classes']!r}, expected a list of names")
-    return CamImage(
+    return CamSpec(
         classes=tuple(str(name) for name in entry["classes"]),
         mean=_rgb(entry["mean"]),
         std=_rgb(entry["std"]),

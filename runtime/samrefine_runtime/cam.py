@@ -1,4 +1,4 @@
-"""Class activation maps of a photo, and the pseudo label they give.
+"""Class activation maps of an image, and the pseudo label they give.
 
 The multi-scale scheme is IRN's (Ahn et al., "Weakly Supervised Learning of Instance Segmentation
 with Inter-pixel Relations", 2019, step/make_cam.py); the label is its eval_cam.py.
@@ -15,109 +15,109 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from samrefine_runtime.backends.ort import Backend, OrtSession, Session
-from samrefine_runtime.bundle import Bundle, CamImage
+from samrefine_runtime import backends
+from samrefine_runtime.backends import SessionOptions
+from samrefine_runtime.bundle import Bundle, CamSpec
 from samrefine_runtime.errors import BackendError, LabelError, SettingsError
 from samrefine_runtime.image import RgbImage, check_image
-
-MAX_CLASS = 254
-"""largest label value of a class; 255 is void"""
+from samrefine_runtime.labels import MAX_CLASS, LabelMap
+from samrefine_runtime.settings import Settings, real, settings_of, switch, whole
 
 _EPSILON = np.float32(1e-5)
+"""Added to a map's maximum before the division, as IRN does."""
+
+_MAX_SCALE = 8
 
 
 @dataclass(frozen=True)
-class CamSettings:
+class CamSettings(Settings):
     """How activation maps become a label; the defaults are IRN's."""
 
     scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0)
-    """sizes at which the photo is looked at, as factors of its own; above 0, at most 8"""
-    flip: bool = True
-    """whether each size is also looked at in the mirror"""
-    background_score: float = 0.15
-    """0 to 1, what a class map must exceed; IRN 0.15, PSA 0.2, ReCAM 0.21, AMN 0.25, SEAM 0.26"""
-    presence_threshold: float = 0.5
-    """0 to 1, the probability above which a class is predicted to be in the photo"""
-    always_one_class: bool = True
-    """whether the likeliest class is predicted even where none exceeds the threshold"""
-    max_side: int | None = 1024
-    """longer side, pixels, to which larger photos are first reduced; None: never (IRN). Bounds
-    memory and time, and keeps objects near the size classifiers are trained on"""
+    """Scales at which the image is classified, as factors of its size; above 0, at most 8."""
+    flip: bool = switch(True)
+    """Whether each scale is also run on the horizontally flipped image."""
+    background_score: float = real(
+        0.15, 0, 1, help="Minimum score of a class's CAM, which is 0 to 1."
+    )
+    """0 to 1, what a class map must exceed; IRN 0.15, PSA 0.2, ReCAM 0.21, AMN 0.25, SEAM 0.26."""
+    presence_threshold: float = real(
+        0.5, 0, 1, help="Minimum probability of a predicted class, 0 to 1."
+    )
+    """0 to 1, the probability above which a class is predicted to be in the image."""
+    always_one_class: bool = switch(
+        True, flag="--allow-empty", help="Let an image have no predicted class at all."
+    )
+    """Whether the likeliest class is predicted even where none exceeds the threshold."""
+    max_side: int | None = whole(1024, 1, is_optional=True)
+    """Longer side, pixels, to which larger images are first reduced; None: never (IRN). Bounds
+    memory and time, and keeps objects near the size classifiers are trained on."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
-        if not self.scales or not all(0 < scale <= 8 for scale in self.scales):
-            raise SettingsError(f"scales is {self.scales}, expected one or more in (0, 8]")
-        for name in ("background_score", "presence_threshold"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise SettingsError(f"{name} is {value}, expected 0 to 1")
-        if self.max_side is not None and self.max_side < 1:
-            raise SettingsError(f"max_side is {self.max_side}, expected at least 1 or None")
+        super().__post_init__()
+        try:
+            object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
+        except (TypeError, ValueError):
+            raise SettingsError(f"scales is {self.scales!r}, expected numbers") from None
+        if not self.scales or not all(0 < scale <= _MAX_SCALE for scale in self.scales):
+            raise SettingsError(
+                f"scales is {self.scales}, expected one or more above 0, at most {_MAX_SCALE}"
+            )
 
     @classmethod
-    def of(cls, bundle: Bundle, **settings: Any) -> CamSettings:
-        """The manifest's `defaults` for its classifier, under `settings` that are not None.
+    def of(cls, bundle: Bundle, **given: Any) -> CamSettings:
+        """Combine given settings with the bundle's defaults for its classifier, then IRN's.
 
         Raises:
-            SettingsError: a value out of range, or a name that is no setting.
+            SettingsError: an unknown name, or a value out of range.
         """
-        given = {name: value for name, value in settings.items() if value is not None}
-        defaults = (bundle.manifest.get("cam") or {}).get("defaults", {})
-        try:
-            return cls(**{**defaults, **given})
-        except TypeError as error:
-            raise SettingsError(f"unknown or unusable CAM setting ({error})") from error
+        return settings_of(cls, given, (bundle.manifest.get("cam") or {}).get("defaults", {}))
 
 
 @dataclass(frozen=True)
 class CamResult:
-    """Activation maps of the classes in one photo."""
+    """Activation maps of the classes in one image."""
 
     classes: NDArray[np.int64]
-    """(K,) label values of the classes taken to be in the photo, ascending: 1 is the first class.
-    K is 0 for a photo without any: its label is all background"""
+    """(K,) label values of the classes taken to be in the image, ascending: 1 is the first class.
+    K is 0 for an image without any: its label is all background"""
     maps: NDArray[np.float32]
-    """(K,H,W) at photo size, 0 to 1, each divided by its maximum"""
+    """(K,H,W) at image size, 0 to 1, each divided by its maximum"""
     background: float | NDArray[np.float32]
     """what a map must exceed: the constant score, or the network's own background map (H,W)"""
     probabilities: NDArray[np.float32]
     """(C,) of every class the network knows"""
 
-    def label(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def label(self) -> tuple[LabelMap, NDArray[np.float32]]:
         """Label (H,W) uint8 and confidence (H,W) float32, as `cam_to_label`."""
         return cam_to_label(self.maps, self.classes, self.background)
 
 
 class CamClassifier:
-    """Finds which classes are in a photo and where, at every scale and mirrored."""
+    """Finds which classes are in an image and where, at every scale and flipped."""
 
     def __init__(
         self,
         bundle: Bundle,
         settings: CamSettings | None = None,
         *,
-        backend: Backend = "auto",
-        threads: int | None = None,
+        session: SessionOptions | None = None,
     ):
-        """Load the bundle's classifier.
+        """Open the bundle's classifier.
 
         Args:
             bundle: a bundle with a `cam` graph.
             settings: None for the bundle's defaults.
-            backend: see OrtSession.
-            threads: CPU threads, None for all cores.
+            session: how the graph is run, None for SessionOptions().
 
         Raises:
             BundleError: the bundle holds no classifier.
             BackendError: the backend cannot run it.
             SettingsError: the bundle's defaults are out of range.
         """
-        self.cam: CamImage = bundle.require_cam()
+        self.cam: CamSpec = bundle.require_cam()
         self.settings = settings or CamSettings.of(bundle)
-        self._session: Session = OrtSession(
-            bundle.graph("cam").path, backend=backend, threads=threads
-        )
+        self._session = backends.open(bundle.graph("cam"), session or SessionOptions())
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -125,50 +125,53 @@ class CamClassifier:
         return self.cam.classes
 
     def run(self, image: RgbImage, image_labels: NDArray[np.bool_] | None = None) -> CamResult:
-        """Activation maps of one photo.
+        """Compute the activation maps of one image.
 
         Without `image_labels` the classes are predicted: the logits at the scale closest to 1,
-        averaged over photo and mirror image, through a sigmoid.
+        averaged over the image and its flip, through a sigmoid.
 
         Args:
             image: (H,W,3) uint8 RGB.
-            image_labels: (C,) bool, the classes in the photo, if they are known.
+            image_labels: (C,) bool, the classes in the image, if they are known.
 
         Raises:
             ImageError: the image has another layout.
             LabelError: `image_labels` is not (C,) bool.
             BackendError: the graph fails, or its output does not fit the manifest.
-            MemoryError: not even one view of the photo fits into memory.
+            MemoryError: not even one view of the image fits into memory.
         """
         check_image(image)
         if image_labels is not None:
             check_image_labels(image_labels, len(self.cam.classes))
         height, width = image.shape[:2]
         small = _at_most(image, self.settings.max_side)
+        # Predict the classes at the scale closest to 1
         scales = sorted(self.settings.scales, key=lambda scale: abs(math.log(scale)))
-        maps, logits = self._look(small, scales[0])
+        maps, logits = self._forward_scale(small, scales[0])
         probabilities = sigmoid(logits)
         present = self._present(probabilities) if image_labels is None else image_labels
         classes = np.flatnonzero(present) + 1
         if len(classes) == 0:
             empty = np.zeros((0, height, width), np.float32)
             return CamResult(classes, empty, self.settings.background_score, probabilities)
+        # Sum the maps of those classes over all scales
         wanted = self._channels(classes)
         total = self._upsampled(maps[wanted], small)
         for scale in scales[1:]:
-            total += self._upsampled(self._look(small, scale)[0][wanted], small)
+            total += self._upsampled(self._forward_scale(small, scale)[0][wanted], small)
+        # Divide each map by its maximum, then enlarge to the image
         total /= total.max(axis=(1, 2), keepdims=True) + _EPSILON
         total = resize_maps(total, (height, width))
         if self.cam.has_background:
             return CamResult(classes, total[1:], total[0], probabilities)
         return CamResult(classes, total, self.settings.background_score, probabilities)
 
-    def _look(
+    def _forward_scale(
         self, image: RgbImage, scale: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Maps (C',h,w) after ReLU, summed over photo and mirror image, and mean logits (C,)."""
+        """Run one scale: maps (C',h,w) after ReLU, summed over both flips, and mean logits (C,)."""
         view = _network_input(_rescaled(image, scale), self.cam)
-        maps, logits = self._forward(_with_mirror(view) if self.settings.flip else view)
+        maps, logits = self._forward(_with_flip(view) if self.settings.flip else view)
         expected = len(self.cam.classes) + self.cam.has_background, len(self.cam.classes)
         if maps.ndim != 4 or (maps.shape[1], logits.shape[1]) != expected:
             raise BackendError(
@@ -215,7 +218,7 @@ def cam_to_label(
     maps: NDArray[np.float32],
     classes: NDArray[np.integer[Any]],
     background: float | NDArray[np.float32] = 0.15,
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+) -> tuple[LabelMap, NDArray[np.float32]]:
     """The pseudo label: at each pixel the class of the highest map, if it exceeds the background.
 
     Ties go to the background, then to the lower class.
@@ -285,13 +288,13 @@ def _rescaled(image: RgbImage, scale: float) -> RgbImage:
     return np.asarray(resized)
 
 
-def _network_input(image: RgbImage, cam: CamImage) -> NDArray[np.float32]:
+def _network_input(image: RgbImage, cam: CamSpec) -> NDArray[np.float32]:
     """(H,W,3) uint8 as (1,3,H,W) float32, normalised."""
     normalised = (image.astype(np.float32) / np.float32(255) - cam.mean) / cam.std
     return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])
 
 
-def _with_mirror(view: NDArray[np.float32]) -> NDArray[np.float32]:
+def _with_flip(view: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([view, view[:, :, :, ::-1]])
 
 

@@ -19,6 +19,17 @@ class BackendError(SamrefineError):
     """No inference backend can run the graphs here."""
 
 
+class BackendUnavailableError(BackendError):
+    """One backend cannot run on this machine; another one may.
+
+    `is_broken` tells a backend that is installed but does not start from one that is absent.
+    """
+
+    def __init__(self, message: str, *, is_broken: bool = False):
+        super().__init__(message)
+        self.is_broken = is_broken
+
+
 class InputError(SamrefineError):
     """One input file cannot be used; the other inputs are not affected."""
 
@@ -26,11 +37,11 @@ class InputError(SamrefineError):
 
 
 class ImageError(InputError):
-    """A photo cannot be read."""
+    """An image cannot be read."""
 
 
 class LabelError(InputError):
-    """A label map or an image-level label does not fit its photo or the class list."""
+    """A label map or an image-level label does not fit its image or the class list."""
 
 
 class MaskFileError(InputError):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.errors import LabelError, SettingsError
-from samrefine_runtime.labels import IGNORE, VOC_CLASSES, LabelMap, read_label
+from samrefine_runtime.labels import IGNORE, MAX_CLASS, VOC_CLASSES, LabelMap, read_label
 
 Confusion = NDArray[np.int64]
 """(C, C) int64 pixels, rows ground truth, columns prediction"""
@@ -86,8 +86,8 @@ def evaluate(
         SettingsError: a folder is missing, the ground truth is empty, or `num_classes` is not
             2 to 255.
     """
-    if not 2 <= num_classes <= IGNORE:
-        raise SettingsError(f"num_classes is {num_classes}, expected 2 to {IGNORE}")
+    if not 2 <= num_classes <= MAX_CLASS + 1:
+        raise SettingsError(f"num_classes is {num_classes}, expected 2 to {MAX_CLASS + 1}")
     for folder in (predictions, ground_truth):
         if not Path(folder).is_dir():
             raise SettingsError(f"{folder}: no such folder")

@@ -1,4 +1,4 @@
-"""Reading photos, and SAM's preprocessing exactly as the reference does it."""
+"""Images: reading them from files, and what all who take one agree on."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from samrefine_runtime.bundle import SamImage
 from samrefine_runtime.errors import ImageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 RgbImage = NDArray[np.uint8]
-"""(H, W, 3) uint8 RGB"""
+"""(H, W, 3) uint8 RGB."""
+
+ImageShape = tuple[int, int]
+"""(H, W), pixels."""
 
 
 def read_image(path: str | Path) -> RgbImage:
-    """A photo as (H, W, 3) uint8 RGB, upright.
+    """An image as (H, W, 3) uint8 RGB, upright.
 
-    EXIF orientation is applied; palette, grayscale, CMYK and 16-bit photos are converted (16-bit
+    EXIF orientation is applied; palette, grayscale, CMYK and 16-bit images are converted (16-bit
     by its high byte), an alpha channel is dropped.
 
     Raises:
@@ -40,7 +42,7 @@ def read_image(path: str | Path) -> RgbImage:
 
 
 class ReadAhead:
-    """Reads photos in a known order, the next one in the background while one is in use."""
+    """Reads images in a known order, the next one in the background while one is in use."""
 
     def __init__(self, paths: Sequence[Path]):
         """Nothing is read before the first call of `read`."""
@@ -75,21 +77,8 @@ def check_image(image: NDArray[np.uint8]) -> RgbImage:
     return image
 
 
-def resized_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
-    """(H, W) after scaling the longer side to `long_side` (ResizeLongestSide), at least 1."""
-    scale = long_side / max(size)
-    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
-
-
-def preprocess(image: RgbImage, sam: SamImage) -> NDArray[np.float32]:
-    """SAM's input (1, 3, size, size) float32: Pillow bilinear resize, normalise, pad with zeros.
-
-    Bit-identical to `SamPredictor.set_image` followed by `Sam.preprocess`.
-    """
-    height, width = resized_size(image.shape[:2], sam.size)
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    padded = np.zeros((1, 3, sam.size, sam.size), np.float32)
-    pixels = np.asarray(resized).transpose(2, 0, 1)
-    mean, std = sam.mean[:, None, None], sam.std[:, None, None]
-    padded[0, :, :height, :width] = (pixels.astype(np.float32) - mean) / std
-    return padded
+def resized_shape(image_shape: ImageShape, long_side: int) -> ImageShape:
+    """Return (H, W) after scaling the longer side to `long_side` (`ResizeLongestSide`)."""
+    scale = long_side / max(image_shape)
+    height, width = (max(1, int(side * scale + 0.5)) for side in image_shape)
+    return height, width

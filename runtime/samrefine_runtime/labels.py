@@ -1,4 +1,7 @@
-"""Label maps as PASCAL VOC stores them: PNG whose palette indices are the classes."""
+"""Label maps: what their values mean, and the PNG files that hold them.
+
+A file is an 8-bit palette PNG whose indices are the classes, as PASCAL VOC has it.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,13 @@ from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.errors import LabelError
 
 LabelMap = NDArray[np.uint8]
-"""(H, W) uint8 class of each pixel; 0 background, 255 no class"""
+"""(H, W) uint8, the class of each pixel: 0 background, 255 no class."""
 
 IGNORE = 255
+"""The value of pixels without a class: VOC's void."""
+
+MAX_CLASS = IGNORE - 1
+"""The largest value of a class."""
 
 VOC_CLASSES = (
     "background",
@@ -53,7 +60,14 @@ def _voc_palette() -> NDArray[np.uint8]:
 
 
 PALETTE = _voc_palette()
-"""(256, 3) uint8 RGB, colour of each class"""
+"""(256, 3) uint8 RGB, the colour of each class."""
+
+
+def check_label(label: NDArray[np.uint8], name: str = "label") -> LabelMap:
+    """Return the label if it is (H, W) uint8, else raise LabelError."""
+    if label.ndim != 2 or label.dtype != np.uint8:
+        raise LabelError(f"{name} is {label.shape} {label.dtype}, expected (H, W) uint8")
+    return label
 
 
 def write_label(path: str | Path, label: LabelMap, palette: NDArray[np.uint8] = PALETTE) -> None:
@@ -72,8 +86,8 @@ def write_label(path: str | Path, label: LabelMap, palette: NDArray[np.uint8] = 
 
 def encode_label(label: LabelMap, palette: NDArray[np.uint8] = PALETTE) -> bytes:
     """The bytes `write_label` writes."""
-    if label.ndim != 2 or label.dtype != np.uint8 or label.size == 0:
-        raise LabelError(f"label is {label.shape} {label.dtype}, expected (H, W) uint8")
+    if check_label(label).size == 0:
+        raise LabelError(f"label is {label.shape}, expected at least one pixel")
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(palette)] = palette
     image = Image.fromarray(label)
@@ -115,7 +129,7 @@ def _stored_values(pixels: NDArray[np.generic], mode: str, path: str | Path) -> 
     if mode == "L":
         return (pixels // _gray_scale(path)).astype(np.uint8)
     highest, lowest = int(pixels.max()), int(pixels.min())
-    if highest > 255 or lowest < 0:
+    if highest > IGNORE or lowest < 0:
         raise LabelError(f"{path}: values {lowest} to {highest}, expected 0 to 255")
     return pixels.astype(np.uint8)
 

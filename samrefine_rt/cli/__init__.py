@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,35 +12,28 @@ import click
 from samrefine_rt import __version__
 from samrefine_runtime.errors import SamrefineError
 
-_COMMANDS = {
-    "demo": "See the whole way at work on embedded photos, offline.",
-    "export": "Export networks to a bundle (needs torch).",
-    "inspect": "Show what a bundle holds.",
-    "masks": "Find all masks of photos (everything mode).",
-    "refine": "Refine pseudo labels with SAM's masks (SEPL).",
-    "label": "Label photos: CAM, SAM and SEPL in one go.",
-    "evaluate": "Compare label maps with ground truth.",
-}
+_COMMANDS = ("demo", "export", "inspect", "masks", "refine", "label", "evaluate")
+"""In the order of a user's work; the function `x` of module `x_command`."""
 
 
 class LazyGroup(click.Group):
     """Imports a subcommand's module only when it runs, and turns errors into one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of a user's work."""
+        """Return the subcommands' names."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command `cmd_name` of module `samrefine_rt.cli.<cmd_name>`."""
+        """Import the command `cmd_name` of module `samrefine_rt.cli.<cmd_name>_command`."""
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"samrefine_rt.cli.{cmd_name}_command")
         return getattr(module, cmd_name)  # type: ignore[no-any-return]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Subcommands with their one-line help, without importing them."""
+        """Write the subcommands with the first line of their help, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl([(name, _one_liner(name)) for name in _COMMANDS])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; a SamrefineError becomes one clear line and its exit code."""
@@ -50,6 +45,18 @@ class LazyGroup(click.Group):
         except MemoryError as error:
             click.echo(f"Error: out of memory ({_one_line(error)})", err=True)
             ctx.exit(1)
+
+
+def _one_liner(command: str) -> str:
+    """Return the first line of a command's docstring.
+
+    It is read from the source: importing all commands would load NumPy and OpenCV, ten times
+    the time that `samrefine --help` takes.
+    """
+    source = Path(__file__).with_name(f"{command}_command.py").read_text(encoding="utf-8")
+    functions = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
+    docstring = ast.get_docstring(next(node for node in functions if node.name == command)) or ""
+    return docstring.partition("\n")[0]
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,31 +12,32 @@ from typing import Any, TypeVar
 
 import click
 
+from samrefine_rt.cli.options import write_results
 from samrefine_runtime.errors import InputError, SettingsError
 from samrefine_runtime.image import IMAGE_SUFFIXES
 
 Item = TypeVar("Item")
-Report = Callable[[float], None]
-"""told the share of one input that is done, 0 to 1"""
+Advance = Callable[[float], None]
+"""Called with the fraction of one input that is done, 0 to 1."""
 
 Write = Callable[[], object]
-"""writes the output of one input"""
+"""Writes the output of one input."""
 
 _STEPS = 1000
 
 
 @dataclass
 class Outcome:
-    """What became of the inputs."""
+    """What became of the inputs of a command."""
 
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    """message by input"""
+    """Message by input."""
 
     @contextmanager
     def keeping_failure(self, label: str) -> Iterator[None]:
-        """Note and show an input that turns out to be broken."""
+        """Record and show an input that turns out to be broken."""
         try:
             yield
         except (InputError, MemoryError) as error:
@@ -46,16 +46,18 @@ class Outcome:
             click.echo(f"\nError: {label}: {message}", err=True)
 
     def write(self, label: str, write: Write) -> None:
-        """Write an input's output; the input is done then."""
+        """Write the output of an input, which is done then."""
         with self.keeping_failure(label):
             write()
             self.done.append(label)
 
-    def finish(self, *, quiet: bool, as_json: bool, **details: Any) -> None:
-        """Print the summary and leave with exit code 1 if an input failed."""
-        if as_json:
-            click.echo(json.dumps({**vars(self), **details}, indent=2))
-        elif not quiet:
+    def finish(self, *, quiet: bool, json_file: Path | None, **details: Any) -> None:
+        """Print the summary, write it as JSON too, and exit with 1 if an input failed.
+
+        Raises OutputError.
+        """
+        is_printed = write_results({**vars(self), **details}, json_file)
+        if not quiet and not is_printed:
             words = [f"{len(self.done)} done"]
             words += [f"{len(self.skipped)} skipped"] if self.skipped else []
             words += [f"{len(self.failed)} failed"] if self.failed else []
@@ -65,13 +67,13 @@ class Outcome:
 
 
 def image_files(paths: Sequence[Path]) -> dict[str, Path]:
-    """Photos by id (file name without suffix), in order; folders give their photos, sorted.
+    """Find images by id (file name without suffix), in order; folders give theirs, sorted.
 
     Raises:
-        SettingsError: no photo at all, or two of one id: their outputs would collide.
+        SettingsError: there is no image, or two have one id, so that their outputs would collide.
     """
     found: dict[str, Path] = {}
-    for path in (file for given in paths for file in _photos(given)):
+    for path in (file for given in paths for file in _images_in(given)):
         if found.get(path.stem, path) != path:
             raise SettingsError(
                 f"{found[path.stem]} and {path} would both be written as {path.stem}; "
@@ -80,11 +82,11 @@ def image_files(paths: Sequence[Path]) -> dict[str, Path]:
         found[path.stem] = path
     if not found:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise SettingsError(f"no photos in {', '.join(map(str, paths))} (known are {kinds})")
+        raise SettingsError(f"no images in {', '.join(map(str, paths))} (known are {kinds})")
     return found
 
 
-def _photos(path: Path) -> Iterable[Path]:
+def _images_in(path: Path) -> Iterable[Path]:
     if not path.is_dir():
         return [path]
     return sorted(
@@ -96,13 +98,14 @@ def _photos(path: Path) -> Iterable[Path]:
 
 def run_batch(
     items: Sequence[Item],
-    work: Callable[[Item, Report], Write | None],
+    work: Callable[[Item, Advance], Write | None],
     *,
     name: Callable[[Item], str],
     quiet: bool,
 ) -> Outcome:
-    """Do `work` for every item behind a progress bar; one item's output is written while the next
-    is worked on.
+    """Do `work` for every item behind a progress bar.
+
+    The output of one item is written while the next one is worked on.
 
     `work` returns None where there was nothing to do. InputError and MemoryError of one item are
     kept for the summary and shown at once.
@@ -114,18 +117,18 @@ def run_batch(
         writing: Future[None] | None = None
         for index, item in enumerate(items):
 
-            def report(share: float, base: int = index * _STEPS) -> None:
-                bar.update(base + int(share * _STEPS) - bar.pos)
+            def advance(fraction: float, base: int = index * _STEPS) -> None:
+                bar.update(base + int(fraction * _STEPS) - bar.pos)
 
             label, write = name(item), None
             with outcome.keeping_failure(label):
-                write = work(item, report)
+                write = work(item, advance)
                 if write is None:
                     outcome.skipped.append(label)
             if writing is not None:
                 writing.result()
             writing = None if write is None else pool.submit(outcome.write, label, write)
-            report(1.0)
+            advance(1.0)
         if writing is not None:
             writing.result()
     return outcome

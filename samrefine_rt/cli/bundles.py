@@ -2,13 +2,12 @@
 
 import click
 
-from samrefine_rt.cli.options import bundle_path
 from samrefine_runtime.bundle import Bundle
 
 
 def open_bundle(name: str) -> Bundle:
-    """The bundle called `name`, with a warning if its weights are random. Raises BundleError."""
-    bundle = Bundle.load(bundle_path(name))
+    """Load a bundle, with a warning if its weights are random. Raises BundleError."""
+    bundle = Bundle.load(name)
     if bundle.random_seed is not None:
         click.echo(
             f"Warning: {name} holds random weights (seed {bundle.random_seed}); "

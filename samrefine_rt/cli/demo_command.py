@@ -1,4 +1,4 @@
-"""`samrefine demo`: the whole way on embedded photos, measured against their ground truth."""
+"""`samrefine demo`: the whole pipeline on embedded images, measured against ground truth."""
 
 from __future__ import annotations
 
@@ -9,54 +9,62 @@ from typing import Any
 import click
 import numpy as np
 
-from samrefine_rt.cli.batch import Report, Write, run_batch
+from samrefine_rt.cli.batch import Advance, Write, run_batch
 from samrefine_rt.cli.bundles import open_bundle
-from samrefine_rt.cli.options import Folder, output_options, session_options
-from samrefine_rt.cli.outputs import LabelWriter
-from samrefine_rt.demo import DemoPhoto, demo_photos
+from samrefine_rt.cli.grouped import GroupedCommand, option
+from samrefine_rt.cli.options import STDOUT, Folder, output_options, session_options
+from samrefine_rt.cli.outputs import BASE_FORMAT, LabelWriter
+from samrefine_rt.demo import DemoImage, demo_images
+from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.evaluate import Confusion, Evaluation, confusion_matrix
-from samrefine_runtime.pipeline import Labeler, LabelResult
-from samrefine_runtime.refine import Label
+from samrefine_runtime.labels import LabelMap
+from samrefine_runtime.pipeline import Labeler
+from samrefine_runtime.results import LabelResult
 
 
-@click.command()
-@click.option("--out", type=Folder, default="samrefine-demo", show_default=True, help="Output.")
+@click.command(cls=GroupedCommand)
+@option("--out", type=Folder, default="samrefine-demo", show_default=True, help="Output folder.")
 @session_options
 @output_options
-def demo(out: Path, session: dict[str, Any], quiet: bool, as_json: bool) -> None:
-    """Label six embedded photos with the embedded bundle, offline.
+def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None) -> None:
+    """See the whole pipeline at work on embedded images, offline.
 
-    Told only which classes are in each photo, it writes pixel labels, compares them with the
-    ground truth before and after the refinement, and draws report.html.
+    Told only which classes are in each of six images, it writes pixel labels, compares them with
+    the ground truth before and after the refinement, and draws report.html.
     """
-    labeler = Labeler(open_bundle("demo"), **session)
-    photos = demo_photos(labeler.classes)
+    labeler = Labeler(open_bundle("demo"), session=session)
+    images = demo_images(labeler.classes)
     writer = LabelWriter(
-        out, labeler.classes, ("voc",), overlay=False, report=True, report_title="samrefine demo"
+        out,
+        labeler.classes,
+        (BASE_FORMAT,),
+        overlay=False,
+        report=True,
+        report_title="samrefine demo",
     )
     scores: dict[str, _Score] = {}
 
-    def work(photo: DemoPhoto, tell: Report) -> Write:
-        image, truth = photo.image(), photo.ground_truth()
+    def work(demo_image: DemoImage, advance: Advance) -> Write:
+        image, truth = demo_image.read(), demo_image.ground_truth()
         result = labeler.label(
-            image, photo.image_labels, progress=lambda done, total: tell(done / total)
+            image, demo_image.image_labels, progress=lambda done, total: advance(done / total)
         )
-        scores[photo.path.stem] = _Score.of(result, truth, len(writer.classes))
-        return lambda: writer.write(photo.path, image, result, truth)
+        scores[demo_image.path.stem] = _Score.of(result, truth, len(writer.classes))
+        return lambda: writer.write(demo_image.path, image, result, truth)
 
-    outcome = run_batch(photos, work, name=lambda photo: photo.path.stem, quiet=quiet)
-    writer.finish({photo.path.stem: photo.path for photo in photos if photo.path.stem in scores})
+    outcome = run_batch(images, work, name=lambda each: each.path.stem, quiet=quiet)
+    writer.finish({each.path.stem: each.path for each in images if each.path.stem in scores})
     figures = {name: score.to_json() for name, score in scores.items()}
     overall = _overall(list(scores.values()))
-    if not quiet and not as_json:
+    if not quiet and str(json_file) != STDOUT:
         _print_table(figures, overall)
-        click.echo(f"\nlook at  {out / 'report.html'}\nlabels   {out / 'voc'}")
-    outcome.finish(quiet=True, as_json=as_json, images=figures, overall=overall)
+        click.echo(f"\nlook at  {out / 'report.html'}\nlabels   {out / BASE_FORMAT}")
+    outcome.finish(quiet=True, json_file=json_file, images=figures, overall=overall)
 
 
 @dataclass(frozen=True)
 class _Score:
-    """How good one photo's labels are."""
+    """How good the labels of one image are."""
 
     before: Confusion
     after: Confusion
@@ -64,7 +72,7 @@ class _Score:
     seconds: float
 
     @classmethod
-    def of(cls, result: LabelResult, truth: Label, num_classes: int) -> _Score:
+    def of(cls, result: LabelResult, truth: LabelMap, num_classes: int) -> _Score:
         return cls(
             confusion_matrix(result.pseudo_label, truth, num_classes),
             confusion_matrix(result.label, truth, num_classes),
@@ -82,7 +90,7 @@ class _Score:
 
 
 def _overall(scores: list[_Score]) -> dict[str, Any]:
-    """One confusion matrix over all photos, as `samrefine evaluate` has it."""
+    """One confusion matrix over all images, as `samrefine evaluate` has it."""
     return {
         "cam_miou": _miou([score.before for score in scores]),
         "refined_miou": _miou([score.after for score in scores]),

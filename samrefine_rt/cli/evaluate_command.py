@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,33 +9,39 @@ from typing import Any
 import click
 import numpy as np
 
-from samrefine_rt.cli.options import ExistingFolder
-from samrefine_runtime.atomic import write_bytes
+from samrefine_rt.cli.grouped import GroupedCommand, option
+from samrefine_rt.cli.options import (
+    STDOUT,
+    ExistingFolder,
+    json_option,
+    quiet_option,
+    write_results,
+)
 from samrefine_runtime.evaluate import Evaluation
 from samrefine_runtime.evaluate import evaluate as compare
 from samrefine_runtime.labels import VOC_CLASSES
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("predictions", type=ExistingFolder)
 @click.argument("ground_truth", type=ExistingFolder)
-@click.option("--num-classes", default=21, show_default=True, help="With background.")
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-    help="Also write the figures, 0 to 1 and unrounded, to a file (- for stdout alone).",
+@option(
+    "--num-classes",
+    default=len(VOC_CLASSES),
+    show_default=True,
+    help="Classes with background.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no table.")
+@quiet_option
+@json_option
 def evaluate(
     predictions: Path, ground_truth: Path, num_classes: int, json_file: Path | None, quiet: bool
 ) -> None:
-    """Compare label PNGs with ground truth of the same names.
+    """Compare label maps with ground truth of the same names.
 
     One confusion matrix over all images; ground truth of 255 is ignored; classes that occur in
-    neither are left out of the mean.
+    neither are left out of the mean. Figures in JSON are 0 to 1 and unrounded.
     """
-    to_stdout = json_file is not None and str(json_file) == "-"
+    to_stdout = str(json_file) == STDOUT
     stderr = sys.stderr
     bar: Any = click.progressbar(length=1, hidden=quiet or to_stdout, file=stderr)
 
@@ -46,12 +51,8 @@ def evaluate(
 
     with bar:
         result = compare(predictions, ground_truth, num_classes, progress)
-    text = json.dumps(result.to_json(), indent=2)
-    if to_stdout:
-        click.echo(text)
-    elif json_file is not None:
-        write_bytes(json_file, text.encode() + b"\n")
-    if not quiet and not to_stdout:
+    is_printed = write_results(result.to_json(), json_file)
+    if not quiet and not is_printed:
         _print_table(result)
     for message in result.skipped:
         click.echo(f"Error: {message}", err=True)

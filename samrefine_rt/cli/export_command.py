@@ -1,4 +1,4 @@
-"""`samrefine export`: checkpoints to bundles. The only commands that need torch."""
+"""`samrefine export`: checkpoints to bundles. Only these commands need torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from samrefine_rt.cli.options import Folder
+from samrefine_rt.cli.grouped import GroupedCommand, option
+from samrefine_rt.cli.options import Folder, quiet_option
 from samrefine_runtime.errors import BackendError
 
 Checkpoint = click.Path(dir_okay=False, path_type=Path)
@@ -15,24 +16,27 @@ Checkpoint = click.Path(dir_okay=False, path_type=Path)
 
 @click.group()
 def export() -> None:
-    """Export networks to a bundle, a new one or one that exists."""
+    """Export networks to a new or an existing bundle (needs torch)."""
 
 
-@export.command()
-@click.option("--model", required=True, metavar="vit_b|vit_l|vit_h|mobile_sam")
-@click.option("--checkpoint", type=Checkpoint, help="The official .pth or .pt file.")
-@click.option("--out", required=True, type=Folder, help="Bundle folder.")
-@click.option(
-    "--random-weights", type=int, metavar="SEED", help="No checkpoint: for tests and benchmarks."
+@export.command(cls=GroupedCommand)
+@option("--model", required=True, metavar="vit_b|vit_l|vit_h|mobile_sam")
+@option("--checkpoint", type=Checkpoint, help="The official .pth or .pt file.")
+@option("--out", required=True, type=Folder, help="Bundle folder.")
+@option(
+    "--random-weights",
+    type=int,
+    metavar="SEED",
+    help="Seed of random weights instead of a checkpoint, for tests and benchmarks.",
 )
-@click.option(
+@option(
     "--precision",
     type=click.Choice(["fp32", "int8"]),
     default="fp32",
     show_default=True,
-    help="int8: faster encoder on CPUs with VNNI, masks differ a little.",
+    help="Of the encoder; int8 is faster on CPUs with VNNI, masks differ a little.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@quiet_option
 def sam(
     model: str,
     checkpoint: Path | None,
@@ -41,7 +45,7 @@ def sam(
     precision: str,
     quiet: bool,
 ) -> None:
-    """Segment Anything or MobileSAM: encoder, decoder and everything graph."""
+    """Export Segment Anything or MobileSAM: encoder, decoder, everything graphs."""
     module = _exporter("sam")
     module.export_sam(
         model,
@@ -55,25 +59,33 @@ def sam(
         click.echo(f"wrote {out}", err=True)
 
 
-@export.command()
-@click.option(
+@export.command(cls=GroupedCommand)
+@option(
     "--arch",
     required=True,
-    help="irn_resnet50, a torchvision resnet, timm:NAME, or MODULE:FACTORY of your own.",
+    help="irn_resnet50, a torchvision resnet, timm:NAME, or a custom MODULE:FACTORY.",
 )
-@click.option("--checkpoint", type=Checkpoint, help="Weights (.pth, .pt, .safetensors).")
-@click.option("--classes", required=True, type=Checkpoint, help="One class a line, or JSON.")
-@click.option("--out", required=True, type=Folder, help="Bundle folder.")
-@click.option("--recam-predictor", type=Checkpoint, help="ReCAM's second classifier.")
-@click.option(
+@option("--checkpoint", type=Checkpoint, help="Weights (.pth, .pt, .safetensors).")
+@option(
+    "--classes",
+    required=True,
+    type=Checkpoint,
+    help="File of class names: one per line, or a JSON list.",
+)
+@option("--out", required=True, type=Folder, help="Bundle folder.")
+@option("--recam-predictor", type=Checkpoint, help="Weights of ReCAM's second classifier.")
+@option(
     "--last-stride",
     type=click.IntRange(1, 2),
     help="Stride of a ResNet's last stage; 1 doubles the CAM's resolution.",
 )
-@click.option(
-    "--random-weights", type=int, metavar="SEED", help="No checkpoint: for tests and benchmarks."
+@option(
+    "--random-weights",
+    type=int,
+    metavar="SEED",
+    help="Seed of random weights instead of a checkpoint, for tests and benchmarks.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@quiet_option
 def cam(
     arch: str,
     checkpoint: Path | None,
@@ -84,7 +96,7 @@ def cam(
     random_weights: int | None,
     quiet: bool,
 ) -> None:
-    """A classifier whose class activation maps (CAM) name the masks."""
+    """Export a classifier whose class activation maps (CAM) name the masks."""
     _exporter("cam").export_cam(
         arch,
         checkpoint,
@@ -99,7 +111,7 @@ def cam(
 
 
 def _exporter(name: str) -> Any:
-    """A module of the exporter. Raises BackendError where its packages are missing."""
+    """Import a module of the exporter. Raises BackendError where its packages are missing."""
     import importlib
 
     try:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from samrefine_rt.cli.bundles import open_bundle
+from samrefine_rt.cli.grouped import GroupedCommand, option
+from samrefine_rt.cli.options import json_option, write_results
 from samrefine_runtime.bundle import Bundle, Graph
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("bundle", required=False)
-@click.option("--bundle", "named", metavar="BUNDLE", help="The same as an option.")
-@click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
-def inspect(bundle: str | None, named: str | None, as_json: bool) -> None:
-    """Check a bundle's files and show its graphs and settings. "demo" is the embedded one."""
+@option("--bundle", "named", metavar="BUNDLE", help="The bundle, given as an option.")
+@json_option
+def inspect(bundle: str | None, named: str | None, json_file: Path | None) -> None:
+    """Check a bundle's files and show what it holds.
+
+    "demo" names the embedded bundle. --json gives the manifest.
+    """
     name = bundle or named
     if name is None:
         raise click.UsageError('which bundle? Give its folder, or "demo".')
     loaded = open_bundle(name)
-    if as_json:
-        click.echo(json.dumps(loaded.manifest, indent=2, ensure_ascii=False))
+    if write_results(loaded.manifest, json_file):
         return
     click.echo(f"{loaded.name} ({loaded.precision}), format {loaded.manifest['format_version']}")
     for graph in loaded.graphs.values():
@@ -58,4 +62,4 @@ def _short(value: Any) -> str:
 def _sizes(bundle: Bundle) -> str:
     files = {path for graph in bundle.graphs.values() for path in graph.files}
     megabytes = sum(path.stat().st_size for path in files) / 1e6
-    return f"\n{len(files)} files, {megabytes:.1f} MB, every sha256 as the manifest says"
+    return f"\n{len(files)} files, {megabytes:.1f} MB, every sha256 matches the manifest"

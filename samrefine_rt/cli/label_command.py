@@ -1,72 +1,72 @@
-"""`samrefine label`: photos to refined labels, the whole way."""
+"""`samrefine label`: images to refined labels, the whole pipeline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_rt.cli.batch import Report, Write, image_files, run_batch
+from samrefine_rt.cli.batch import Advance, Write, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
+from samrefine_rt.cli.grouped import CAM, MASKS, REFINEMENT, GroupedCommand, option
 from samrefine_rt.cli.options import (
     ExistingFolder,
     ExistingPath,
     Folder,
+    Given,
     bundle_option,
-    cam_options,
-    generator_options,
+    format_option,
     output_options,
-    prompts_option,
     resume_option,
     session_options,
+    settings_options,
 )
-from samrefine_rt.cli.outputs import FORMATS, LabelWriter
+from samrefine_rt.cli.outputs import BASE_FORMAT, LabelWriter
+from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.errors import LabelError, SettingsError
+from samrefine_runtime.formats import LABEL_FORMATS
 from samrefine_runtime.formats.image_labels import read_image_labels
 from samrefine_runtime.image import ReadAhead, RgbImage
-from samrefine_runtime.labels import read_label
-from samrefine_runtime.pipeline import Labeler
-from samrefine_runtime.refine import METHODS, Label, RefineSettings
+from samrefine_runtime.labels import LabelMap, read_label
+from samrefine_runtime.pipeline import PROMPTS, Labeler
+from samrefine_runtime.refine import RefineSettings
 from samrefine_runtime.report import check_ground_truth, picture_side
-from samrefine_runtime.sam.prompts import PROMPT_MODES
+from samrefine_runtime.sam.settings import GeneratorSettings
 
 ImageLabelSource = Callable[[str], NDArray[np.bool_] | None]
-"""the classes (C,) in the photo of an id, None to predict them; LabelError if it is not listed"""
+"""Returns the classes (C,) bool in the image of an id, None to predict them.
+
+Raises LabelError if the image is not listed.
+"""
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("images", nargs=-1, required=True, type=ExistingPath, metavar="IMAGE|DIR...")
 @bundle_option()
-@click.option("--out", required=True, type=Folder, help="Output folder.")
-@click.option(
+@option("--out", required=True, type=Folder, help="Output folder.")
+@option(
     "--image-labels",
     type=ExistingPath,
-    help="Classes of each photo: CSV, JSON, or a folder of VOC XML.  [default: predicted]",
+    help="Classes of each image: CSV, JSON, or a folder of VOC XML.  [default: predicted]",
 )
-@click.option(
-    "--format",
-    "formats",
-    default="voc",
-    show_default=True,
-    help=f"One or more of {', '.join(FORMATS)}, separated by commas.",
-)
-@click.option("--overlay", is_flag=True, help="Also draw overlays/<photo>.jpg.")
-@click.option("--report", is_flag=True, help="Also write report.html, a page of all steps.")
-@click.option(
+@format_option(LABEL_FORMATS, BASE_FORMAT)
+@option("--overlay", is_flag=True, help="Also draw overlays/<image>.jpg.")
+@option("--report", is_flag=True, help="Also write report.html, a page of all steps.")
+@option(
     "--ground-truth",
     type=ExistingFolder,
-    help="Label PNGs, <photo>.png, to measure by in the report.",
+    help="Label PNGs, <image>.png, to measure by in the report.",
 )
-@click.option("--method", type=click.Choice(METHODS), default="max_iou_imp2", show_default=True)
-@cam_options
-@prompts_option(*PROMPT_MODES)
-@generator_options
+@settings_options(RefineSettings, "refinement", REFINEMENT, without=("num_classes",))
+@settings_options(CamSettings, "cam", CAM, shows_defaults=False)
+@settings_options(
+    GeneratorSettings, "generator", MASKS, defaults={"prompts": PROMPTS}, shows_defaults=False
+)
 @session_options
 @resume_option
 @output_options
@@ -75,74 +75,67 @@ def label(
     bundle: str,
     out: Path,
     image_labels: Path | None,
-    formats: str,
+    formats: tuple[str, ...],
     overlay: bool,
     report: bool,
     ground_truth: Path | None,
-    method: Any,
-    cam: dict[str, Any],
-    prompts: Any,
-    generator: dict[str, Any],
-    session: dict[str, Any],
+    refinement: Given[RefineSettings],
+    cam: Given[CamSettings],
+    generator: Given[GeneratorSettings],
+    session: SessionOptions,
     resume: bool,
     quiet: bool,
-    as_json: bool,
+    json_file: Path | None,
 ) -> None:
-    """Label photos: CAM names, SAM outlines, SEPL joins the two.
+    """Label images: CAM names, SAM outlines, SEPL joins the two.
 
-    Writes voc/<photo>.png and summary/<photo>.json, and a folder for each further format.
+    Writes voc/<image>.png and summary/<image>.json, and a folder for each further format.
     """
     if ground_truth is not None and not report:
         raise SettingsError("--ground-truth is for the report: give --report as well")
-    chosen = _formats(formats)
-    photos = image_files(images)
+    files = image_files(images)
     loaded = open_bundle(bundle)
     labeler = Labeler(
-        loaded, generator=generator, cam=CamSettings.of(loaded, **cam),
-        refinement=RefineSettings(method), prompts=prompts, **session,
-    )  # fmt: skip
-    find_present = _image_labels(image_labels, labeler.classes)
-    side = picture_side(len(photos))
-    writer = LabelWriter(
-        out, labeler.classes, chosen, overlay=overlay, report=report, picture_side=side
+        loaded,
+        generator=generator.values,
+        cam=CamSettings.of(loaded, **cam.values),
+        refinement=refinement.settings(),
+        session=session,
     )
-    skips = writer.has if resume else lambda image_id: False
+    find_present = _image_labels(image_labels, labeler.classes)
+    side = picture_side(len(files))
+    writer = LabelWriter(
+        out, labeler.classes, formats, overlay=overlay, report=report, picture_side=side
+    )
+    is_done = writer.has if resume else lambda image_id: False
     find_truth = partial(_ground_truth, ground_truth)
-    work = _work(photos, labeler, find_present, find_truth, writer, skips)
-    outcome = run_batch(list(photos), work, name=lambda i: str(photos[i]), quiet=quiet)
-    writer.finish({image_id: photos[image_id] for image_id in photos if writer.has(image_id)})
-    outcome.finish(quiet=quiet, as_json=as_json)
+    work = _work(files, labeler, find_present, find_truth, writer, is_done)
+    outcome = run_batch(list(files), work, name=lambda i: str(files[i]), quiet=quiet)
+    writer.finish({image_id: files[image_id] for image_id in files if writer.has(image_id)})
+    outcome.finish(quiet=quiet, json_file=json_file)
 
 
 def _work(
-    photos: Mapping[str, Path],
+    files: Mapping[str, Path],
     labeler: Labeler,
     find_present: ImageLabelSource,
-    find_truth: Callable[[str, RgbImage], Label | None],
+    find_truth: Callable[[str, RgbImage], LabelMap | None],
     writer: LabelWriter,
-    skips: Callable[[str], bool],
-) -> Callable[[str, Report], Write | None]:
-    """What is done for one photo: read, label, and hand over to be written."""
-    ahead = ReadAhead(list(photos.values()))
+    is_done: Callable[[str], bool],
+) -> Callable[[str, Advance], Write | None]:
+    """Return what is done for one image: read, label, and hand over to be written."""
+    ahead = ReadAhead(list(files.values()))
 
-    def work(image_id: str, tell: Report) -> Write | None:
-        if skips(image_id):
+    def work(image_id: str, advance: Advance) -> Write | None:
+        if is_done(image_id):
             return None
-        image = ahead.read(photos[image_id])
+        image = ahead.read(files[image_id])
         present = find_present(image_id)
         truth = find_truth(image_id, image)
-        result = labeler.label(image, present, progress=lambda done, total: tell(done / total))
-        return lambda: writer.write(photos[image_id], image, result, truth)
+        result = labeler.label(image, present, progress=lambda done, total: advance(done / total))
+        return lambda: writer.write(files[image_id], image, result, truth)
 
     return work
-
-
-def _formats(text: str) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    unknown = [part for part in chosen if part not in FORMATS]
-    if unknown or not chosen:
-        raise SettingsError(f"--format is {text!r}, expected some of {', '.join(FORMATS)}")
-    return chosen
 
 
 def _image_labels(path: Path | None, classes: Sequence[str]) -> ImageLabelSource:
@@ -158,11 +151,11 @@ def _image_labels(path: Path | None, classes: Sequence[str]) -> ImageLabelSource
     return find
 
 
-def _ground_truth(folder: Path | None, image_id: str, image: RgbImage) -> Label | None:
-    """Ground truth of a photo where there is any. Raises LabelError if it is of another size."""
+def _ground_truth(folder: Path | None, image_id: str, image: RgbImage) -> LabelMap | None:
+    """Read the ground truth of an image, if any. Raises LabelError if it is of another shape."""
     path = None if folder is None else folder / f"{image_id}.png"
     if path is None or not path.is_file():
         return None
-    label = read_label(path)
-    check_ground_truth(label, image)
-    return label
+    truth = read_label(path)
+    check_ground_truth(truth, image)
+    return truth

@@ -1,53 +1,55 @@
-"""`samrefine masks`: photos to all their masks."""
+"""`samrefine masks`: images to all their masks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
-from samrefine_rt.cli.batch import Report, Write, image_files, run_batch
+from samrefine_rt.cli.batch import Advance, Write, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
+from samrefine_rt.cli.grouped import MASKS, GroupedCommand, option
 from samrefine_rt.cli.options import (
     ExistingPath,
     Folder,
+    Given,
     bundle_option,
-    generator_options,
+    format_option,
     output_options,
-    prompts_option,
     resume_option,
     session_options,
+    settings_options,
 )
+from samrefine_rt.cli.outputs import overlay_path
+from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.errors import SettingsError
-from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
-from samrefine_runtime.formats.mask_folder import write_mask_folder
-from samrefine_runtime.formats.records import write_masks
+from samrefine_runtime.formats import MASK_FORMATS, MaskFormat
 from samrefine_runtime.image import ReadAhead, RgbImage
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.report.overlay import draw_masks, write_picture
 from samrefine_runtime.sam.generator import MaskGenerator
+from samrefine_runtime.sam.prompts import PROMPT_MODES
+from samrefine_runtime.sam.settings import GeneratorSettings
+
+_MODES = [mode for mode, plan in PROMPT_MODES.items() if not plan.needs_pseudo_label]
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("images", nargs=-1, required=True, type=ExistingPath, metavar="IMAGE|DIR...")
 @bundle_option()
-@click.option("--out", required=True, type=Folder, help="Output folder.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["records", "coco", "png"]),
-    default="records",
-    show_default=True,
-    help="records: SAM's records, one JSON a photo. coco: one instances.json. "
-    "png: a folder of 0/255 PNG masks a photo.",
+@option("--out", required=True, type=Folder, help="Output folder.")
+@format_option(MASK_FORMATS, "records")
+@option("--overlay", is_flag=True, help="Also draw overlays/<image>.jpg.")
+@settings_options(
+    GeneratorSettings,
+    "generator",
+    MASKS,
+    defaults={"prompts": "grid"},
+    choices={"prompts": _MODES},
+    shows_defaults=False,
 )
-@click.option("--overlay", is_flag=True, help="Also draw <photo>.overlay.jpg.")
-@prompts_option("grid", "hierarchical")
-@generator_options
 @session_options
 @resume_option
 @output_options
@@ -55,60 +57,48 @@ def masks(
     images: tuple[Path, ...],
     bundle: str,
     out: Path,
-    form: str,
+    formats: tuple[str, ...],
     overlay: bool,
-    prompts: str,
-    generator: dict[str, Any],
-    session: dict[str, Any],
+    generator: Given[GeneratorSettings],
+    session: SessionOptions,
     resume: bool,
     quiet: bool,
-    as_json: bool,
+    json_file: Path | None,
 ) -> None:
-    """Find all masks of photos, as SAM's automatic mask generator does.
+    """Find all masks of images (everything mode).
 
-    Options not given take the bundle's defaults, then SAM's.
+    The masks are those of SAM's automatic mask generator. Formats: "records" is one JSON file per
+    image with SAM's records, "coco" one instances.json for all, "png" a folder of 0/255 PNG
+    masks per image.
     """
-    if resume and form == "coco":
-        raise SettingsError("--resume works with --format records or png: coco is one file")
-    photos = image_files(images)
-    hierarchical = prompts == "hierarchical"
-    make = MaskGenerator(open_bundle(bundle), hierarchical=hierarchical, **session, **generator)
+    if resume and "coco" in formats:
+        raise SettingsError("--resume does not work with --format coco, which is one file")
+    files = image_files(images)
+    mask_generator = MaskGenerator(open_bundle(bundle), session=session, **generator.values)
+    chosen = [MASK_FORMATS[name](out) for name in formats]
     counts: dict[str, int] = {}
-    ahead = ReadAhead(list(photos.values()))
+    ahead = ReadAhead(list(files.values()))
+
+    def work(image_id: str, advance: Advance) -> Write | None:
+        if resume and all(form.has(image_id) for form in chosen):
+            return None
+        image = ahead.read(files[image_id])
+        found = mask_generator.generate(image, progress=lambda done, total: advance(done / total))
+        counts[image_id] = len(found)
+        return partial(_write, chosen, files[image_id], image, found, out if overlay else None)
 
     with ExitStack() as stack:
-        write_found, exists = _writer(form, out, stack)
-
-        def write(photo: Path, image: RgbImage, found: Masks) -> None:
-            write_found(photo, found)
-            if overlay:
-                write_picture(out / f"{photo.stem}.overlay.jpg", draw_masks(image, found))
-
-        def work(image_id: str, report: Report) -> Write | None:
-            if resume and exists(image_id):
-                return None
-            image = ahead.read(photos[image_id])
-            found = make.generate(image, progress=lambda done, total: report(done / total))
-            counts[image_id] = len(found)
-            return partial(write, photos[image_id], image, found)
-
-        outcome = run_batch(list(photos), work, name=lambda i: str(photos[i]), quiet=quiet)
-    outcome.finish(quiet=quiet, as_json=as_json, masks=counts)
+        for form in chosen:
+            stack.enter_context(form.open())
+        outcome = run_batch(list(files), work, name=lambda i: str(files[i]), quiet=quiet)
+    outcome.finish(quiet=quiet, json_file=json_file, masks=counts)
 
 
-def _writer(
-    form: str, out: Path, stack: ExitStack
-) -> tuple[Callable[[Path, Masks], object], Callable[[str], bool]]:
-    """How to write one photo's masks, and whether a photo's are there already."""
-    if form == "coco":
-        coco = stack.enter_context(open_coco(out / FILE_NAME, MASK_CLASSES))
-        return lambda photo, found: coco.add_masks(photo.name, found), lambda image_id: False
-    if form == "png":
-        return (
-            lambda photo, found: write_mask_folder(out / photo.stem, found),
-            lambda image_id: (out / image_id).is_dir(),
-        )
-    return (
-        lambda photo, found: write_masks(out / f"{photo.stem}.json", found),
-        lambda image_id: (out / f"{image_id}.json").is_file(),
-    )
+def _write(
+    formats: list[MaskFormat], path: Path, image: RgbImage, found: Masks, overlays: Path | None
+) -> None:
+    """Write the masks of one image in every format, and its overlay where a folder is given."""
+    for form in formats:
+        form.write(path, found)
+    if overlays is not None:
+        write_picture(overlay_path(overlays, path.stem), draw_masks(image, found))

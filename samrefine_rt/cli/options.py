@@ -2,63 +2,246 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import click
 
-from samrefine_runtime.errors import BundleError
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-DEMO_BUNDLE = Path(__file__).parents[1] / "demo_bundle"
+from samrefine_rt.cli.grouped import GENERAL, RUNNING, Function, option
+from samrefine_runtime import backends
+from samrefine_runtime.atomic import write_bytes
+from samrefine_runtime.backends import SessionOptions
+from samrefine_runtime.registry import Registry
+from samrefine_runtime.settings import Domain, Settings, domains, settings_of
 
 Folder = click.Path(file_okay=False, path_type=Path)
 ExistingFolder = click.Path(exists=True, file_okay=False, path_type=Path)
-ExistingFile = click.Path(exists=True, dir_okay=False, path_type=Path)
 ExistingPath = click.Path(exists=True, path_type=Path)
 
-
-def bundle_path(name: str) -> Path:
-    """The folder of a bundle; "demo" is the embedded one."""
-    if name != "demo":
-        return Path(name)
-    if not DEMO_BUNDLE.is_dir():
-        raise BundleError("this build of samrefine holds no embedded demo bundle")
-    return DEMO_BUNDLE
+Kind = TypeVar("Kind", bound=Settings)
 
 
-def bundle_option(required: bool = True) -> Callable[[Command], Command]:
-    """--bundle."""
+@dataclass(frozen=True)
+class Given(Generic[Kind]):
+    """What the command line says of a settings class; the rest is left to defaults."""
+
+    kind: type[Kind]
+    values: Mapping[str, Any]
+
+    def settings(self) -> Kind:
+        """Build the settings from the given values and the class's defaults.
+
+        Raises SettingsError.
+        """
+        return settings_of(self.kind, self.values)
+
+
+def settings_options(
+    kind: type[Settings],
+    parameter: str,
+    group: str,
+    *,
+    without: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
+    shows_defaults: bool = True,
+) -> Callable[[Function], Function]:
+    """Make an option of every field of a settings class that has help.
+
+    Args:
+        kind: the settings class.
+        parameter: the command's parameter that receives a Given of that class.
+        group: of the options in `--help`.
+        without: fields without an option in this command.
+        defaults: the command's own defaults, by field.
+        choices: the subset of a field's choices that makes sense in the command, by field.
+        shows_defaults: whether the class's defaults apply where nothing is given.
+    """
+    shown = {
+        name: domain
+        for name, domain in domains(kind).items()
+        if domain.help and name not in without
+    }
+    own = {each.name: each.default for each in fields(kind)}  # type: ignore[arg-type]
+    applied = {**(own if shows_defaults else {}), **(defaults or {})}
+
+    def decorate(command: Function) -> Function:
+        @wraps(command)
+        def collected(*args: Any, **kwargs: Any) -> Any:
+            values = {name: kwargs.pop(name) for name in shown}
+            given = {name: value for name, value in values.items() if value is not None}
+            return command(*args, **{parameter: Given(kind, given)}, **kwargs)
+
+        decorated: Any = collected
+        for name, domain in reversed(shown.items()):
+            subset = (choices or {}).get(name, list(domain.choices))
+            offered = {each: domain.choices[each] for each in subset}
+            attributes = {
+                "default": (defaults or {}).get(name),
+                "help": _help(domain, applied.get(name), offered),
+                **_type(domain, own[name], offered),
+            }
+            flag = domain.flag or f"--{name.replace('_', '-')}"
+            decorated = option(flag, name, group=group, **attributes)(decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _help(domain: Domain, default: Any, choices: Mapping[str, str]) -> str:
+    """Return an option's help with its choices and the default that applies."""
+    phrases = "; ".join(f"{name}: {text}" for name, text in choices.items() if text)
+    text = f"{domain.help} {phrases}." if phrases else domain.help
+    if default is None or domain.kind is bool:
+        return text
+    return f"{text}  [default: {default}]"
+
+
+def _type(domain: Domain, default: Any, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Return click's attributes for the kind of a setting."""
+    if domain.kind is bool:
+        return {"is_flag": True, "flag_value": not default, "type": bool}
+    if domain.kind is str:
+        return {"type": click.Choice(list(choices))}
+    least = None if math.isinf(domain.least) else domain.least
+    most = None if math.isinf(domain.most) else domain.most
+    if least is None and most is None:
+        return {"type": domain.kind, "metavar": "X"}
+    if domain.kind is int:
+        return {"type": click.IntRange(_whole(least), _whole(most)), "metavar": "N"}
+    return {"type": click.FloatRange(least, most, min_open=domain.is_open), "metavar": "X"}
+
+
+def _whole(bound: float | None) -> int | None:
+    return None if bound is None else int(bound)
+
+
+def bundle_option(required: bool = True) -> Callable[[Function], Function]:
+    """Declare --bundle."""
     text = 'Bundle folder made by "export"; "demo" names the embedded one.'
-    return click.option("--bundle", metavar="BUNDLE", required=required, help=text)
+    return option("--bundle", metavar="BUNDLE", required=required, help=text)
 
 
-def session_options(command: Command) -> Command:
-    """--backend and --threads, handed on as one dict `session`."""
+def format_option(registry: Registry[Any], default: str) -> Callable[[Function], Function]:
+    """Declare --format, handed on as a tuple `formats` of names in a registry."""
+    text = f"One or more of {', '.join(registry)}, separated by commas."
+    return option(
+        "--format",
+        "formats",
+        type=NameList(registry),
+        default=default,
+        show_default=True,
+        help=text,
+    )
+
+
+class NameList(click.ParamType):  # type: ignore[type-arg]
+    """Names of a registry, separated by commas."""
+
+    name = "names"
+
+    def __init__(self, registry: Registry[Any]):
+        self.registry = registry
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split and check the names; repeated ones count once."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        if not names or not all(name in self.registry for name in names):
+            self.fail(f"{value!r}, expected one or more of {', '.join(self.registry)}", param, ctx)
+        return names
+
+
+def session_options(command: Function) -> Function:
+    """Declare --backend and --threads, handed on as SessionOptions `session`."""
 
     @wraps(command)
-    def collected(*args: Any, backend: str, threads: int | None, **kwargs: Any) -> Any:
-        return command(*args, session={"backend": backend, "threads": threads}, **kwargs)
+    def collected(*args: Any, backend: str, session: Given[SessionOptions], **kwargs: Any) -> Any:
+        options = SessionOptions(backend=backend, **session.values)
+        return command(*args, session=options, **kwargs)
 
-    decorated: Any = collected
-    decorated = click.option(
-        "--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]"
-    )(decorated)
-    return click.option(  # type: ignore[no-any-return]
+    decorated = settings_options(SessionOptions, "session", RUNNING)(collected)
+    return option(  # type: ignore[return-value]
         "--backend",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        default="auto",
+        type=click.Choice(backends.names()),
+        default=backends.AUTO,
         show_default=True,
-        help="Where the graphs run.",
+        group=RUNNING,
+        help="What runs the graphs.",
     )(decorated)
 
 
-def output_options(command: Command) -> Command:
-    """--json, -q, -v."""
+def resume_option(command: Function) -> Function:
+    """Declare --resume/--overwrite."""
+    return option(
+        "--resume/--overwrite",
+        default=False,
+        group=RUNNING,
+        help="Skip inputs whose output exists, or write them again.  [default: --overwrite]",
+    )(command)
+
+
+def json_option(command: Function) -> Function:
+    """Declare --json, handed on as the path `json_file`: None, a file, or - for stdout."""
+    return option(
+        "--json",
+        "json_file",
+        type=JsonFile(),
+        is_flag=False,
+        flag_value=STDOUT,
+        metavar="[FILE]",
+        group=GENERAL,
+        help="Results as JSON: on stdout, or in FILE.json.",
+    )(command)
+
+
+STDOUT = "-"
+
+
+class JsonFile(click.ParamType):  # type: ignore[type-arg]
+    """A file for JSON results.
+
+    Its value is optional on the command line, so a following argument could be taken for it:
+    only a name that ends in .json, or what is no regular file, is accepted.
+    """
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Check the name."""
+        path = Path(value)
+        is_device = path.is_fifo() or path.is_char_device()
+        if str(value) != STDOUT and path.suffix.lower() != ".json" and not is_device:
+            self.fail(f"{value!r}, expected a file that ends in .json, or - for stdout", param, ctx)
+        return path
+
+
+def write_results(results: Any, json_file: Path | None) -> bool:
+    """Write results as JSON where --json says, and return whether stdout was taken.
+
+    Raises OutputError.
+    """
+    if json_file is None:
+        return False
+    text = json.dumps(results, indent=2)
+    if str(json_file) == STDOUT:
+        click.echo(text)
+        return True
+    write_bytes(json_file, text.encode() + b"\n")
+    return False
+
+
+def output_options(command: Function) -> Function:
+    """Declare --json, -q and -v."""
 
     @wraps(command)
     def with_logging(*args: Any, verbose: int, **kwargs: Any) -> Any:
@@ -67,106 +250,16 @@ def output_options(command: Command) -> Command:
         return command(*args, **kwargs)
 
     decorated: Any = with_logging
-    for option in (
-        click.option("-v", "--verbose", count=True, help="Say more."),
-        click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary."),
-        click.option("--json", "as_json", is_flag=True, help="Summary as JSON on stdout."),
+    for declare in (
+        option("-v", "--verbose", count=True, group=GENERAL, help="Verbose output."),
+        quiet_option,
+        json_option,
     ):
-        decorated = option(decorated)
+        decorated = declare(decorated)
     return decorated  # type: ignore[no-any-return]
 
 
-def resume_option(command: Command) -> Command:
-    """--resume/--overwrite."""
-    return click.option(
-        "--resume/--overwrite",
-        default=False,
-        help="Skip inputs whose output exists, or write them again.  [default: --overwrite]",
-    )(command)
-
-
-def cam_options(command: Command) -> Command:
-    """What CamSettings takes from the command line, handed on as one dict `cam`."""
-
-    @wraps(command)
-    def collected(
-        *args: Any,
-        background_score: float | None,
-        presence_threshold: float | None,
-        allow_empty: bool,
-        **kwargs: Any,
-    ) -> Any:
-        cam = {
-            "background_score": background_score,
-            "presence_threshold": presence_threshold,
-            "always_one_class": False if allow_empty else None,
-        }
-        return command(*args, cam=cam, **kwargs)
-
-    decorated: Any = collected
-    for option in (
-        click.option("--allow-empty", is_flag=True, help="A photo may hold no class at all."),
-        click.option(
-            "--presence-threshold", type=float, help="Probability of a predicted class, 0 to 1."
-        ),
-        click.option(
-            "--background-score", type=float, help="What a class's CAM must exceed, 0 to 1."
-        ),
-    ):
-        decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]
-
-
-_PROMPTS = {
-    "guided": "guided: in or near the pseudo label",
-    "hierarchical": "hierarchical: coarsely, then where no mask was found",
-    "grid": "grid: every point, as SAM does",
-}
-
-
-def prompts_option(*modes: str) -> Callable[[Command], Command]:
-    """--prompts, the first of `modes` being the default."""
-    text = "; ".join(_PROMPTS[mode] for mode in modes)
-    return click.option(
-        "--prompts",
-        type=click.Choice(modes),
-        default=modes[0],
-        show_default=True,
-        help=f"Where SAM is asked. {text[0].upper()}{text[1:]}.",
-    )
-
-
-_GENERATOR_OPTIONS: tuple[tuple[str, Any, str], ...] = (
-    ("points_per_side", click.IntRange(1), "Point prompts along one side."),
-    ("points_per_batch", click.IntRange(1), "Prompts decoded at once; bounds memory."),
-    ("memory_mb", click.IntRange(1), "MB for a batch of prompts; sets --points-per-batch."),
-    ("pred_iou_thresh", click.FLOAT, "Drop masks of lower predicted IoU."),
-    ("stability_score_thresh", click.FLOAT, "Drop masks less stable."),
-    ("stability_score_offset", click.FLOAT, "Logits by which stability moves the threshold."),
-    ("box_nms_thresh", click.FLOAT, "Box IoU of duplicates."),
-    ("crop_n_layers", click.IntRange(0), "Layers of image crops to look at as well."),
-    ("crop_nms_thresh", click.FLOAT, "Box IoU of duplicates between crops."),
-    ("crop_overlap_ratio", click.FLOAT, "Overlap of crops, of the shorter side."),
-    ("crop_n_points_downscale_factor", click.IntRange(1), "Thins the grid a crop layer."),
-    ("min_mask_region_area", click.IntRange(0), "Fill holes, drop islands below, pixels."),
-)
-
-
-def generator_options(command: Command) -> Command:
-    """SAM's everything-mode parameters as options, handed on as one dict `generator`.
-
-    Options not given are left out, so that the bundle's defaults apply.
-    """
-    names = [name for name, _, _ in _GENERATOR_OPTIONS]
-
-    @wraps(command)
-    def collected(*args: Any, **kwargs: Any) -> Any:
-        given = {name: kwargs.pop(name) for name in names}
-        generator = {name: value for name, value in given.items() if value is not None}
-        return command(*args, generator=generator, **kwargs)
-
-    decorated: Any = collected
-    for name, kind, text in reversed(_GENERATOR_OPTIONS):
-        flag = "--" + name.removesuffix("_mb").replace("_", "-")
-        decorated = click.option(flag, name, type=kind, help=text)(decorated)
-    return decorated  # type: ignore[no-any-return]
+def quiet_option(command: Function) -> Function:
+    """Declare -q."""
+    text = "No progress bar and no summary."
+    return option("-q", "--quiet", is_flag=True, group=GENERAL, help=text)(command)

@@ -11,7 +11,7 @@ import pytest
 from samrefine_runtime.evaluate import evaluate
 from samrefine_runtime.labels import write_label
 from tests.command import failed, files_in, run
-from tests.photos import VOC, needs_voc
+from tests.samples import VOC, needs_voc
 
 
 @pytest.fixture

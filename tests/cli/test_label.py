@@ -17,6 +17,7 @@ from samrefine_runtime.labels import read_label
 from samrefine_runtime.pipeline import Labeler
 from samrefine_runtime.refine import RefineSettings
 from tests.command import failed, files_in, run, write_photo
+from tests.samples import ONE_THREAD
 
 SIZE = (40, 56)
 ROWS = ["image,labels", "a.png,red;blue", "b.jpg,red"]
@@ -43,7 +44,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def label(bundle: Path, photo: Path, *classes: str, **settings: Any) -> np.ndarray:
-    labeler = Labeler(Bundle.load(bundle), threads=1, **settings)
+    labeler = Labeler(Bundle.load(bundle), session=ONE_THREAD, **settings)
     present = np.array([name in classes for name in labeler.classes])
     return labeler.label(read_image(photo), present).label
 

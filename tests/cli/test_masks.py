@@ -17,6 +17,7 @@ from samrefine_runtime.image import read_image
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.sam.generator import MaskGenerator
 from tests.command import failed, files_in, run, write_photo
+from tests.samples import ONE_THREAD
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def expected_masks(bundle: Path, photo: Path) -> Masks:
-    masks = MaskGenerator(Bundle.load(bundle), threads=1).generate(read_image(photo))
+    masks = MaskGenerator(Bundle.load(bundle), session=ONE_THREAD).generate(read_image(photo))
     assert len(masks) >= 5
     return masks
 

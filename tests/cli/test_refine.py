@@ -19,7 +19,7 @@ from samrefine_runtime.labels import PALETTE, read_label, write_label
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.sam.generator import MaskGenerator
 from tests.command import failed, files_in, run, write_photo
-from tests.photos import VOC, needs_voc
+from tests.samples import ONE_THREAD, VOC, needs_voc
 from tests.sepl import Stack, made_up_masks, naive_sepl
 
 SIZE = (40, 56)
@@ -168,7 +168,7 @@ def test_thresholds(labels: Path, out: Path, tmp_path: Path) -> None:
 
 
 def generated(bundle: Path, photos: Path) -> dict[str, NDArray[np.bool_]]:
-    generator = MaskGenerator(Bundle.load(bundle), threads=1)
+    generator = MaskGenerator(Bundle.load(bundle), session=ONE_THREAD)
     found = {}
     for photo in sorted(photos.iterdir()):
         masks = generator.generate(read_image(photo))

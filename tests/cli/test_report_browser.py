@@ -16,7 +16,7 @@ from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.pipeline import LabelResult
 from samrefine_runtime.report import ReportEntry, write_report
 from tests.chromium import Page, needs_chromium, open_chromium
-from tests.photos import synthetic
+from tests.samples import synthetic
 
 pytestmark = needs_chromium
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from segment_anything.modeling import Sam
+from tests.photos import needs_voc, voc_photos
 
 from samrefine_export.demo.model import build_demo_sam
 from samrefine_rt.cli.options import DEMO_BUNDLE
@@ -14,7 +15,6 @@ from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.sam.generator import MaskGenerator
 from tests.parity.records import assert_same_records
 from tests.parity.reference import everything
-from tests.photos import needs_voc, voc_photos
 
 WEIGHTS = Path(__file__).parents[1] / "data" / "demo_sam.pt"
 SCENES = sorted((DEMO_BUNDLE.parent / "demo_images").glob("*.jpg"))

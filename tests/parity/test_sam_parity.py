@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
+from tests.photos import SHAPES, needs_voc, synthetic, voc_photos
 
 from samrefine_export.sam import MODELS, export_sam, random_sam
 from samrefine_runtime.bundle import Bundle
@@ -18,7 +19,6 @@ from samrefine_runtime.sam.generator import MaskGenerator
 from samrefine_runtime.sam.predictor import Predictor
 from tests.parity.records import assert_same_records
 from tests.parity.reference import everything
-from tests.photos import SHAPES, needs_voc, synthetic, voc_photos
 from tests.small_sam import small_sam
 
 LOOSE = {"box_nms_thresh": 0.995, "stability_score_thresh": 0.3}

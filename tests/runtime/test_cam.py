@@ -28,6 +28,7 @@ from samrefine_runtime.errors import (
     LabelError,
     SettingsError,
 )
+from tests.samples import ONE_THREAD
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -152,7 +153,7 @@ class TestSettings:
         )
         mine = CamSettings.of(bundle, background_score=0.4, flip=None)
         assert (mine.background_score, mine.scales, mine.flip) == (0.4, (1.0,), False)
-        assert CamClassifier(bundle, threads=1).settings.background_score == 0.3
+        assert CamClassifier(bundle, session=ONE_THREAD).settings.background_score == 0.3
 
     def test_unknown_setting(self, bundle: Bundle) -> None:
         with pytest.raises(SettingsError, match="scale"):
@@ -161,7 +162,7 @@ class TestSettings:
 
 class TestClassifier:
     def test_finds_the_colours_of_the_labels(self, bundle: Bundle) -> None:
-        result = CamClassifier(bundle, threads=1).run(halves(), labels("red", "blue"))
+        result = CamClassifier(bundle, session=ONE_THREAD).run(halves(), labels("red", "blue"))
         label, confidence = result.label()
         assert result.classes.tolist() == [1, 3]
         assert result.maps.shape == (2, 24, 40)
@@ -173,17 +174,17 @@ class TestClassifier:
         assert (label[:6] == 0).all()
 
     def test_only_the_classes_of_the_labels(self, bundle: Bundle) -> None:
-        result = CamClassifier(bundle, threads=1).run(halves(), labels("blue"))
+        result = CamClassifier(bundle, session=ONE_THREAD).run(halves(), labels("blue"))
         assert set(np.unique(result.label()[0])) == {0, 3}
 
     def test_class_without_activation_leaves_no_pixel(self, bundle: Bundle) -> None:
-        result = CamClassifier(bundle, threads=1).run(halves(), labels("green"))
+        result = CamClassifier(bundle, session=ONE_THREAD).run(halves(), labels("green"))
         assert result.classes.tolist() == [2]
         assert not result.label()[0].any()
 
     def test_predicts_classes_above_the_threshold(self, bundle: Bundle) -> None:
         image = np.full((16, 16, 3), (200, 0, 0), np.uint8)
-        result = CamClassifier(bundle, threads=1).run(image)
+        result = CamClassifier(bundle, session=ONE_THREAD).run(image)
         assert result.classes.tolist() == [1]
         value = 20 * 200 / 255
         expected = sigmoid(np.array([value, -value, -value], np.float32))
@@ -191,14 +192,18 @@ class TestClassifier:
 
     def test_at_least_the_likeliest_class_unless_told_otherwise(self, bundle: Bundle) -> None:
         grey = np.full((16, 16, 3), (90, 100, 80), np.uint8)
-        one = CamClassifier(bundle, CamSettings(presence_threshold=0.9), threads=1).run(grey)
+        one = CamClassifier(bundle, CamSettings(presence_threshold=0.9), session=ONE_THREAD).run(
+            grey
+        )
         assert one.probabilities.max() < 0.9
         assert one.classes.tolist() == [2]
         settings = CamSettings(presence_threshold=0.9, always_one_class=False)
-        self.assert_all_background(CamClassifier(bundle, settings, threads=1).run(grey))
+        self.assert_all_background(CamClassifier(bundle, settings, session=ONE_THREAD).run(grey))
 
     def test_labels_without_any_class(self, bundle: Bundle) -> None:
-        self.assert_all_background(CamClassifier(bundle, threads=1).run(halves(16, 16), labels()))
+        self.assert_all_background(
+            CamClassifier(bundle, session=ONE_THREAD).run(halves(16, 16), labels())
+        )
 
     @staticmethod
     def assert_all_background(result: CamResult) -> None:
@@ -211,28 +216,28 @@ class TestClassifier:
     @pytest.mark.parametrize("flip", [True, False])
     def test_any_size(self, bundle: Bundle, shape: tuple[int, int], flip: bool) -> None:
         image = np.full((*shape, 3), (0, 255, 0), np.uint8)
-        result = CamClassifier(bundle, CamSettings(flip=flip), threads=1).run(image)
+        result = CamClassifier(bundle, CamSettings(flip=flip), session=ONE_THREAD).run(image)
         assert result.classes.tolist() == [2]
         assert (result.label()[0] == 2).all() and result.label()[0].shape == shape
 
     def test_mirror_image_gives_the_mirrored_maps(self, bundle: Bundle) -> None:
-        classifier, image = CamClassifier(bundle, threads=1), halves()
+        classifier, image = CamClassifier(bundle, session=ONE_THREAD), halves()
         there = classifier.run(image, labels("red"))
         back = classifier.run(np.ascontiguousarray(image[:, ::-1]), labels("red"))
         assert back.maps[:, :, ::-1] == pytest.approx(there.maps, abs=1e-5)
 
     def test_large_photos_are_reduced(self, bundle: Bundle) -> None:
         image = halves(240, 400)
-        small = CamClassifier(bundle, CamSettings(max_side=100), threads=1)
+        small = CamClassifier(bundle, CamSettings(max_side=100), session=ONE_THREAD)
         label, _ = small.run(image, labels("red", "blue")).label()
-        exact = CamClassifier(bundle, CamSettings(max_side=None), threads=1)
+        exact = CamClassifier(bundle, CamSettings(max_side=None), session=ONE_THREAD)
         full, _ = exact.run(image, labels("red", "blue")).label()
         assert label.shape == full.shape == (240, 400)
         assert (label == full).mean() > 0.9
 
     def test_network_with_its_own_background(self, tmp_path: Path) -> None:
         bundle = colour_bundle(tmp_path / "b", background=True)
-        result = CamClassifier(bundle, threads=1).run(halves(), labels("red", "blue"))
+        result = CamClassifier(bundle, session=ONE_THREAD).run(halves(), labels("red", "blue"))
         label, _ = result.label()
         assert isinstance(result.background, np.ndarray)
         assert result.background.shape == (24, 40)
@@ -240,7 +245,7 @@ class TestClassifier:
         assert (label[:6] == 0).all() and (label[18:, :14] == 1).all()
 
     def test_one_view_at_a_time_when_memory_is_short(self, bundle: Bundle) -> None:
-        classifier = CamClassifier(bundle, threads=1)
+        classifier = CamClassifier(bundle, session=ONE_THREAD)
         expected = classifier.run(halves(), labels("red"))
 
         class Small:
@@ -259,16 +264,16 @@ class TestClassifier:
     @pytest.mark.parametrize("bad", [np.ones(2, bool), np.ones((1, 3), bool), np.ones(3, np.uint8)])
     def test_labels_of_another_layout(self, bundle: Bundle, bad: Any) -> None:
         with pytest.raises(LabelError, match=r"expected \(3,\) bool"):
-            CamClassifier(bundle, threads=1).run(halves(), bad)
+            CamClassifier(bundle, session=ONE_THREAD).run(halves(), bad)
 
     def test_image_of_another_layout(self, bundle: Bundle) -> None:
         with pytest.raises(ImageError, match="expected"):
-            CamClassifier(bundle, threads=1).run(np.zeros((4, 4), np.uint8))
+            CamClassifier(bundle, session=ONE_THREAD).run(np.zeros((4, 4), np.uint8))
 
     def test_graph_that_does_not_fit_the_manifest(self, tmp_path: Path) -> None:
         bundle = colour_bundle(tmp_path / "b", classes=["red", "green"])
         with pytest.raises(BackendError, match="promises 2 maps"):
-            CamClassifier(bundle, threads=1).run(halves())
+            CamClassifier(bundle, session=ONE_THREAD).run(halves())
 
     def test_bundle_without_a_classifier(self, tmp_path: Path) -> None:
         manifest = {"format_version": 1, "name": "empty", "graphs": {}}

@@ -14,14 +14,14 @@ from PIL import Image
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from samrefine_runtime.bundle import SamImage
+from samrefine_runtime.bundle import SamSpec
 from samrefine_runtime.errors import ImageError
-from samrefine_runtime.image import check_image, preprocess, read_image, resized_size
-from tests.photos import synthetic
+from samrefine_runtime.image import check_image, preprocess, read_image, resized_shape
+from tests.samples import synthetic
 from tests.small_sam import PIXEL_MEAN, PIXEL_STD
 
 PHOTO = synthetic((20, 30))
-SAM = SamImage(
+SAM = SamSpec(
     size=1024,
     mean=np.array(PIXEL_MEAN, np.float32),
     std=np.array(PIXEL_STD, np.float32),
@@ -177,7 +177,7 @@ def test_preprocessing_is_segment_anythings_to_the_bit(shape: tuple[int, int]) -
 def test_resized_size_is_segment_anythings(size: tuple[int, int]) -> None:
     for long_side in (256, 1024):
         expected = ResizeLongestSide.get_preprocess_shape(*size, long_side)
-        assert resized_size(size, long_side) == expected
+        assert resized_shape(size, long_side) == expected
 
 
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])

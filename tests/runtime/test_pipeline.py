@@ -17,6 +17,7 @@ from samrefine_runtime.errors import BundleError, ImageError, LabelError, Settin
 from samrefine_runtime.pipeline import Labeler
 from samrefine_runtime.refine import RefineSettings
 from samrefine_runtime.sam.prompts import PROMPT_MODES, prompt_region
+from tests.samples import ONE_THREAD
 from tests.sepl import naive_sepl
 
 
@@ -35,7 +36,7 @@ def bundle(lively_bundle: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def labeler(bundle: Bundle) -> Labeler:
-    return Labeler(bundle, threads=1)
+    return Labeler(bundle, session=ONE_THREAD)
 
 
 RED_AND_BLUE = np.array([True, False, True])
@@ -56,7 +57,7 @@ def test_pseudo_label_names_the_squares(labeler: Labeler) -> None:
 @pytest.mark.parametrize("method", ["max_iou_imp2", "max_iou", "argmax"])
 @pytest.mark.parametrize("prompts", PROMPT_MODES)
 def test_label_is_sepl_of_pseudo_label_and_masks(bundle: Bundle, method: Any, prompts: Any) -> None:
-    made = Labeler(bundle, refinement=RefineSettings(method), prompts=prompts, threads=1)
+    made = Labeler(bundle, refinement=RefineSettings(method), prompts=prompts, session=ONE_THREAD)
     result = made.label(squares(), RED_AND_BLUE)
     assert len(result.masks) > 0
     stack = np.array([result.masks.dense(i) for i in range(len(result.masks))])
@@ -72,7 +73,7 @@ def test_guided_prompts_lie_near_the_pseudo_label(bundle: Bundle, labeler: Label
     assert 0 < counts[-1][1] < 16
     asked = {}
     for mode in PROMPT_MODES:
-        made = Labeler(bundle, prompts=mode, threads=1)  # type: ignore[arg-type]
+        made = Labeler(bundle, prompts=mode, session=ONE_THREAD)  # type: ignore[arg-type]
         made.label(squares(), RED_AND_BLUE, progress=lambda *c: counts.append(c))
         asked[mode] = counts[-1][0]
     assert asked["guided"] <= asked["hierarchical"] <= asked["grid"] == 16
@@ -114,7 +115,7 @@ def test_settings_reach_their_stage(bundle: Bundle) -> None:
         generator={"points_per_side": 2},
         cam=CamSettings(background_score=1.0),
         prompts="grid",
-        threads=1,
+        session=ONE_THREAD,
     )
     counts: list[tuple[int, int]] = []
     result = strict.label(squares(), RED_AND_BLUE, progress=lambda *c: counts.append(c))

@@ -22,7 +22,7 @@ from samrefine_runtime.refine import (
     refine,
     refine_labels,
 )
-from tests.photos import VOC, needs_voc
+from tests.samples import VOC, needs_voc
 from tests.sepl import Label, Stack, made_up_masks, naive_sepl
 
 SHARES = st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 0.85, 1.0])

@@ -44,7 +44,8 @@ def measure_labels(
     refinement: RefineSettings | None = None,
 ) -> DemoFigures:
     """Label `scenes` from their image-level labels and compare with the ground truth."""
-    labeler = Labeler(bundle, generator=generator, cam=cam, refinement=refinement, prompts=prompts)
+    settings = {**(generator or {}), "prompts": prompts}
+    labeler = Labeler(bundle, generator=settings, cam=cam, refinement=refinement)
     classes = len(CLASSES) + 1
     totals = np.zeros((2, classes, classes), np.int64)
     seconds, asked = 0.0, _PromptCounter()

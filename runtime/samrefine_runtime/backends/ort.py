@@ -1,104 +1,84 @@
-"""Runs a graph: numpy in, numpy out."""
+"""ONNX Runtime, on CPUs and on NVIDIA GPUs."""
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime.errors import BackendError
+from samrefine_runtime.backends.session import SessionOptions
+from samrefine_runtime.bundle import Graph
+from samrefine_runtime.errors import BackendError, BackendUnavailableError
 
-_log = logging.getLogger(__name__)
-
-Backend = Literal["auto", "cpu", "cuda"]
-BACKENDS: tuple[str, ...] = get_args(Backend)
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 _SLOW_FUSIONS = ["SkipLayerNormFusion"]
-"""its kernel is slower on CPUs than the Add and LayerNormalization it replaces"""
+"""Its kernel is slower on CPUs than the Add and LayerNormalization it replaces."""
 
 _SHRINK_ARENA = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+def open_cpu(graph: Graph, options: SessionOptions) -> OrtSession:
+    """Open a graph on the CPU. Raises BackendError."""
+    return OrtSession(graph.path, [_CPU], options)
 
 
-class Session(Protocol):
-    """A graph ready to run."""
+def open_cuda(graph: Graph, options: SessionOptions) -> OrtSession:
+    """Open a graph on an NVIDIA GPU; operators without a CUDA kernel run on the CPU.
 
-    def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """Outputs by name for inputs by name: arrays, or what a session keeps."""
-
-    def keep(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-        """Outputs by name that stay where graphs run, for other sessions of the same backend."""
+    Raises BackendError.
+    """
+    return OrtSession(graph.path, [_CUDA, _CPU], options)
 
 
 class OrtSession:
     """A graph in ONNX Runtime."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        backend: Backend = "auto",
-        threads: int | None = None,
-        frees_memory: bool = False,
-    ):
+    def __init__(self, path: Path, providers: list[str], options: SessionOptions):
         """Load a graph.
 
         Args:
             path: the .onnx file.
-            backend: "cuda" or "cpu"; "auto" takes CUDA where ONNX Runtime offers it.
-            threads: CPU threads, None for all cores.
-            frees_memory: give a run's memory on the CPU back after it; for graphs that run once
-                a photo, whose memory would lie idle while others run.
+            providers: ONNX Runtime's execution providers, the one that must start first.
+            options: threads, and whether memory is given back after a run.
 
         Raises:
-            BackendError: onnxruntime is missing, does not offer the backend or cannot start it, or
-                rejects the graph.
+            BackendUnavailableError: onnxruntime is missing, or does not offer or cannot start the
+                first provider.
+            BackendError: it rejects the graph.
         """
         ort = _import_onnxruntime()
-        providers = _providers(ort.get_available_providers(), backend)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_mem_pattern = False  # plans for fixed shapes; here it only holds memory
+        _check_offered(providers[0], ort.get_available_providers())
         try:
             self._session = ort.InferenceSession(
-                str(path), options, providers=providers, disabled_optimizers=_SLOW_FUSIONS
+                str(path),
+                _native_options(ort, options),
+                providers=providers,
+                disabled_optimizers=_SLOW_FUSIONS,
             )
-        except Exception as error:
+        except Exception as error:  # ONNX Runtime's error types are not public
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
-        _check_started(providers[0], self._session.get_providers(), backend)
-        self._device = "cuda" if _PROVIDERS["cuda"] in self._session.get_providers() else "cpu"
+        _check_started(providers[0], self._session.get_providers())
+        self._device = "cuda" if providers[0] == _CUDA else "cpu"
         self._run_options = ort.RunOptions()
-        if frees_memory:
+        if options.frees_memory:
             self._run_options.add_run_config_entry(*_SHRINK_ARENA)
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """Outputs by name for inputs by name: arrays, or what `keep` gave.
-
-        Raises:
-            MemoryError: the batch does not fit into memory.
-            BackendError: any other failure of the run.
-        """
-        with _clear_errors():
+        """Run the graph; see `Session.run`."""
+        with _translate_errors():
             values = self._session.run(None, dict(feeds), self._run_options)
         return dict(zip(self._outputs, map(np.asarray, values), strict=True))
 
-    def keep(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-        """Outputs by name that stay on the device, to be fed to sessions of the same backend.
-
-        Raises:
-            MemoryError, BackendError: as `run`.
-        """
-        with _clear_errors():
+    def run_on_device(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """Run the graph and leave the outputs on the device; see `Session.run_on_device`."""
+        with _translate_errors():
             binding = self._session.io_binding()
             for name, array in feeds.items():
                 binding.bind_cpu_input(name, array)
@@ -108,8 +88,20 @@ class OrtSession:
             return dict(zip(self._outputs, binding.get_outputs(), strict=True))
 
 
+def _native_options(ort: Any, options: SessionOptions) -> Any:
+    native = ort.SessionOptions()
+    native.log_severity_level = 3
+    native.intra_op_num_threads = options.threads or os.cpu_count() or 1
+    # Spinning threads take the cores from mask handling, which runs beside the decoder.
+    native.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Memory patterns plan for fixed shapes; with ours they only hold memory.
+    native.enable_mem_pattern = False
+    return native
+
+
 @contextmanager
-def _clear_errors() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
+    """Turn ONNX Runtime's errors into MemoryError and BackendError."""
     try:
         yield
     except Exception as error:
@@ -119,35 +111,29 @@ def _clear_errors() -> Iterator[None]:
         raise BackendError(f"ONNX Runtime failed: {text}") from error
 
 
-def _check_started(wanted: str, active: list[str], backend: Backend) -> None:
-    """ONNX Runtime goes on with the CPU, silently, where CUDA's libraries are missing."""
-    if wanted in active:
-        return
-    message = f"ONNX Runtime offers {wanted} but could not start it; CUDA or cuDNN may be missing"
-    if backend != "auto":
-        raise BackendError(message)
-    _log.warning("%s: running on the CPU", message)
-
-
 def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise BackendError(
+        raise BackendUnavailableError(
             "onnxruntime is not installed: pip install 'samrefine-rt[cpu]' for CPUs or "
             "'samrefine-rt[gpu]' for NVIDIA GPUs"
         ) from error
     return onnxruntime
 
 
-def _providers(available: list[str], backend: Backend) -> list[str]:
-    if backend == "auto":
-        return [name for name in (_PROVIDERS["cuda"], _PROVIDERS["cpu"]) if name in available]
-    if backend not in _PROVIDERS:
-        raise BackendError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
-    if _PROVIDERS[backend] not in available:
-        raise BackendError(
-            f"this onnxruntime has no {_PROVIDERS[backend]} (it has {', '.join(available)}); "
+def _check_offered(provider: str, offered: list[str]) -> None:
+    if provider not in offered:
+        raise BackendUnavailableError(
+            f"this onnxruntime has no {provider} (it has {', '.join(offered)}); "
             "for CUDA: pip uninstall onnxruntime, then pip install 'samrefine-rt[gpu]'"
         )
-    return [_PROVIDERS[backend], *(["CPUExecutionProvider"] if backend == "cuda" else [])]
+
+
+def _check_started(provider: str, active: list[str]) -> None:
+    """Raise where ONNX Runtime has silently gone on with the CPU, as without CUDA's libraries."""
+    if provider not in active:
+        raise BackendUnavailableError(
+            f"ONNX Runtime offers {provider} but could not start it; CUDA or cuDNN may be missing",
+            is_broken=True,
+        )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePath
-from typing import Any, Literal, TextIO, TypeGuard, get_args
+from typing import Any, ClassVar, Literal, TextIO, TypeGuard, get_args
 
 from samrefine_runtime.atomic import atomic_path
 from samrefine_runtime.errors import MaskFileError, SettingsError
+from samrefine_runtime.formats.base import LabelFormat, MaskFormat
 from samrefine_runtime.formats.jsonfile import read_json
 from samrefine_runtime.formats.polygons import TOLERANCE, Region, regions
-from samrefine_runtime.formats.records import check_size, json_records, masks_from_records
+from samrefine_runtime.formats.records import check_image_shape, json_records, masks_from_records
+from samrefine_runtime.image import ImageShape
 from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
@@ -27,9 +29,61 @@ MASK_CLASSES = ("background", "object")
 Form = Literal["polygons", "rle"]
 
 
+class CocoPolygonLabels(LabelFormat):
+    """One `instances.json` for all images, an annotation per connected region."""
+
+    form: ClassVar[Form] = "polygons"
+
+    def finish(self, images: Mapping[str, Path], read_label: Callable[[str], LabelMap]) -> None:
+        """Write the file. Raises LabelError or OutputError."""
+        with open_coco(self.folder / FILE_NAME, self.classes) as coco:
+            for image_id, image in images.items():
+                coco.add_label(image.name, read_label(image_id), form=self.form)
+
+
+class CocoRleLabels(CocoPolygonLabels):
+    """The same with compressed run lengths, which are exact."""
+
+    form: ClassVar[Form] = "rle"
+
+
+class CocoMasks(MaskFormat):
+    """One `instances.json` for all images, an annotation per mask."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self._writer: CocoWriter | None = None
+
+    def place(self, image_id: str) -> Path:
+        """Return the file, which is the same for every image."""
+        return self.folder / FILE_NAME
+
+    def has(self, image_id: str) -> bool:
+        """Return whether the file lists the image. Raises MaskFileError if it is damaged."""
+        path = self.place(image_id)
+        return path.is_file() and image_id in open_coco_file(path)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Keep the file open for `write`; it appears when the block ends well."""
+        with open_coco(self.folder / FILE_NAME, MASK_CLASSES) as self._writer:
+            yield
+        self._writer = None
+
+    def write(self, image: Path, masks: Masks) -> None:
+        """Add the masks of one image; only inside `open`. Raises OutputError."""
+        if self._writer is None:
+            raise SettingsError("COCO masks are written inside `with format.open()`")
+        self._writer.add_masks(image.name, masks)
+
+    def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
+        """Read the masks of one image. Raises MaskFileError."""
+        return open_coco_file(self.place(image_id)).read(image_id, image_shape=image_shape)
+
+
 @contextmanager
 def open_coco(path: str | Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
-    """Open a COCO file for writing, photo by photo; it appears when the block ends well.
+    """Open a COCO file for writing, image by image; it appears when the block ends well.
 
     Args:
         classes: names, background first; class i becomes category i.
@@ -44,9 +98,9 @@ def open_coco(path: str | Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
 
 
 class CocoWriter:
-    """Writes annotations as they come; only the list of photos is kept in memory.
+    """Writes annotations as they come; only the list of images is kept in memory.
 
-    Photos and annotations are numbered from 1 in the order they are added.
+    Images and annotations are numbered from 1 in the order they are added.
     """
 
     def __init__(self, file: TextIO, classes: Sequence[str]) -> None:
@@ -58,9 +112,9 @@ class CocoWriter:
         file.write(',\n"annotations": [')
 
     def add_masks(self, file_name: str, masks: Masks) -> int:
-        """Add a photo and its masks, all of category 1, with SAM's scores, points and crops as
-        extra keys. Returns the photo's id."""
-        image_id = self._add_image(file_name, masks.size)
+        """Add an image and its masks, all of category 1, with SAM's scores, points and crops as
+        extra keys. Returns the image's id."""
+        image_id = self._add_image(file_name, masks.image_shape)
         for index, record in enumerate(json_records(masks)):
             bbox = _bbox(masks, index) if record["area"] else [0, 0, 0, 0]
             self._add(image_id, 1, record | {"bbox": bbox})
@@ -75,7 +129,7 @@ class CocoWriter:
         tolerance: float = TOLERANCE,
         min_area: int = 1,
     ) -> int:
-        """Add a photo and one annotation for each connected region of its label map.
+        """Add an image and one annotation for each connected region of its label map.
 
         Args:
             label: (H, W) uint8; background 0 and 255 are not annotated.
@@ -84,7 +138,7 @@ class CocoWriter:
             min_area: pixels below which a region is left out.
 
         Returns:
-            The photo's id.
+            The image's id.
 
         Raises:
             LabelError: the label is not (H, W) uint8 or has a class without a name.
@@ -92,11 +146,11 @@ class CocoWriter:
         if form not in get_args(Form):
             raise SettingsError(f"form is {form!r}, expected one of {get_args(Form)}")
         found = list(regions(label, len(self._classes), min_area))
-        size = (label.shape[0], label.shape[1])
-        image_id = self._add_image(file_name, size)
+        image_shape = (label.shape[0], label.shape[1])
+        image_id = self._add_image(file_name, image_shape)
         for region in found:
             segmentation = (
-                _run_lengths(region, size)
+                _run_lengths(region, image_shape)
                 if form == "rle"
                 else [region.polygon(tolerance).ravel().tolist()]
             )
@@ -117,9 +171,9 @@ class CocoWriter:
         self._file.write(_lines(categories))
         self._file.write("}\n")
 
-    def _add_image(self, file_name: str, size: tuple[int, int]) -> int:
+    def _add_image(self, file_name: str, image_shape: ImageShape) -> int:
         image_id = len(self._images) + 1
-        height, width = size
+        height, width = image_shape
         self._images.append(
             {"id": image_id, "file_name": file_name, "height": height, "width": width}
         )
@@ -138,16 +192,16 @@ def _bbox(masks: Masks, index: int) -> list[int]:
     return [left, top, right - left + 1, bottom - top + 1]
 
 
-def _run_lengths(region: Region, size: tuple[int, int]) -> dict[str, Any]:
-    return {"size": list(size), "counts": rle.to_coco_string(region.runs(size))}
+def _run_lengths(region: Region, image_shape: ImageShape) -> dict[str, Any]:
+    return {"size": list(image_shape), "counts": rle.to_coco_string(region.runs(image_shape))}
 
 
 def _lines(values: list[dict[str, Any]]) -> str:
     return "[\n" + ",\n".join(map(json.dumps, values)) + "\n]"
 
 
-class CocoMasks:
-    """The masks of many photos in one COCO file, annotated by run lengths."""
+class CocoFile:
+    """The masks of many images in one COCO file, annotated by run lengths."""
 
     def __init__(self, path: str | Path) -> None:
         """Read the file.
@@ -163,7 +217,7 @@ class CocoMasks:
         self.path = Path(path)
         self._images = {PurePath(str(image.get("file_name"))).stem: image for image in images}
         if len(self._images) != len(images):
-            raise MaskFileError(f"{path}: two photos have the same file name without suffix")
+            raise MaskFileError(f"{path}: two images have the same file name without suffix")
         self._annotations: dict[Any, list[Any]] = {}
         for annotation in annotations:
             self._annotations.setdefault(str(annotation.get("image_id")), []).append(annotation)
@@ -171,32 +225,32 @@ class CocoMasks:
     def __contains__(self, image_id: object) -> bool:
         return image_id in self._images
 
-    def read(self, image_id: str, *, size: tuple[int, int] | None = None) -> Masks:
-        """Masks of the photo whose file name without suffix is `image_id`.
+    def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
+        """Masks of the image whose file name without suffix is `image_id`.
 
         Args:
-            size: (H, W) the masks must have.
+            image_shape: (H, W) the masks must have.
 
         Raises:
-            MaskFileError: no such photo, or masks that are damaged, polygons, or of another size.
+            MaskFileError: no such image, or masks that are damaged, polygons, or of another size.
         """
         if image_id not in self._images:
-            raise MaskFileError(f"{self.path}: no photo {image_id}")
+            raise MaskFileError(f"{self.path}: no image {image_id}")
         image = self._images[image_id]
         records = self._annotations.get(str(image.get("id")), [])
         # The box is left to the run lengths: COCO's differs from SAM's by one pixel.
         bare = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
         try:
-            own_size = check_size([image.get("height"), image.get("width")])
-            if size is not None and own_size != size:
-                raise MaskFileError(f"masks are {own_size} (H, W), expected {size}")
-            return masks_from_records(bare, own_size)
+            own_shape = check_image_shape([image.get("height"), image.get("width")])
+            if image_shape is not None and own_shape != image_shape:
+                raise MaskFileError(f"masks are {own_shape} (H, W), expected {image_shape}")
+            return masks_from_records(bare, own_shape)
         except MaskFileError as error:
             raise MaskFileError(f"{self.path}: {image_id}: {error}") from error
 
 
-def open_coco_masks(path: str | Path) -> CocoMasks:
-    """A `CocoMasks`, kept in memory until another or a changed file is asked for.
+def open_coco_file(path: str | Path) -> CocoFile:
+    """A `CocoFile`, kept in memory until another or a changed file is asked for.
 
     Raises:
         MaskFileError: the file is missing or not COCO instances JSON.
@@ -208,8 +262,8 @@ def open_coco_masks(path: str | Path) -> CocoMasks:
 
 
 @lru_cache(maxsize=1)
-def _cached(path: str, _version: tuple[int, int, int]) -> CocoMasks:
-    return CocoMasks(path)
+def _cached(path: str, _version: tuple[int, int, int]) -> CocoFile:
+    return CocoFile(path)
 
 
 def _are_objects(values: Any) -> TypeGuard[list[dict[str, Any]]]:

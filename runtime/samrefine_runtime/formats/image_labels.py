@@ -1,4 +1,4 @@
-"""Image-level labels: which classes a photo shows, from CSV, JSON or VOC XML."""
+"""Image-level labels: which classes an image shows, from CSV, JSON or VOC XML."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _Entry = tuple[str, str, list[str]]
 
 
 def read_image_labels(path: str | Path, classes: Sequence[str]) -> ImageLabels:
-    """Image-level labels of a set of photos.
+    """Image-level labels of a set of images.
 
     Read are, by the suffix:
         .csv: a header `image,labels` with names separated by `;`, or a first column of images
@@ -36,13 +36,13 @@ def read_image_labels(path: str | Path, classes: Sequence[str]) -> ImageLabels:
         .json: {"image": ["cat", "dog"], ...}
         a folder: VOC annotations `<id>.xml`; the classes of all objects, difficult ones too.
 
-    A photo that is not listed is not in the result (`labels.get(image_id)` is None).
+    An image that is not listed is not in the result (`labels.get(image_id)` is None).
 
     Args:
         classes: the names that may occur, usually without the background.
 
     Raises:
-        LabelError: the file cannot be read, names an unknown class, or lists a photo twice with
+        LabelError: the file cannot be read, names an unknown class, or lists an image twice with
             different labels.
     """
     source = Path(path)

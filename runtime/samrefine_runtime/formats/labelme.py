@@ -1,4 +1,4 @@
-"""Label maps as labelme annotations, one JSON beside or apart from each photo.
+"""Label maps as labelme annotations, one JSON beside or apart from each image.
 
 labelme's polygons run through the centres of the outermost pixels and have no holes. A region
 with a hole, or too thin for a polygon, becomes a shape of type "mask" (labelme >= 5.3), so that
@@ -16,11 +16,24 @@ from typing import Any
 import cv2
 import numpy as np
 
+from samrefine_runtime.formats.base import LabelFormat
 from samrefine_runtime.formats.jsonfile import write_json
 from samrefine_runtime.formats.polygons import Region, regions
 from samrefine_runtime.labels import LabelMap
 
 VERSION = "5.5.0"
+
+
+class LabelmeLabels(LabelFormat):
+    """`<id>.json` per image."""
+
+    def path(self, image_id: str) -> Path:
+        """Return the JSON file of an image."""
+        return self.folder / f"{image_id}.json"
+
+    def write(self, image: Path, label: LabelMap) -> None:
+        """Write the JSON file. Raises LabelError or OutputError."""
+        write_labelme(self.path(image.stem), label, self.classes, image.resolve())
 
 
 def write_labelme(
@@ -37,7 +50,7 @@ def write_labelme(
     Args:
         label: (H, W) uint8; background 0 and 255 are not annotated.
         classes: names, background first.
-        image: the photo's file; stored relative to the folder of `path`.
+        image: the image's file; stored relative to the folder of `path`.
         tolerance: pixels a polygon may leave its region, to save vertices.
         min_area: pixels below which a region is left out.
 

@@ -1,4 +1,4 @@
-"""Masks of one photo as a folder of 0/255 PNG files, the layout of SAM's `amg.py` and SAM_WSSS.
+"""Masks of one image as a folder of 0/255 PNG files, the layout of SAM's `amg.py` and SAM_WSSS.
 
 masks/2007_000063/0000.png, 0001.png, ..., metadata.csv
 """
@@ -17,8 +17,8 @@ from PIL import Image
 
 from samrefine_runtime.atomic import atomic_folder
 from samrefine_runtime.errors import MaskFileError
-from samrefine_runtime.formats.coco import FILE_NAME, open_coco_masks
-from samrefine_runtime.formats.records import Size, read_masks
+from samrefine_runtime.formats.base import MaskFormat
+from samrefine_runtime.image import ImageShape
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
 
@@ -38,6 +38,26 @@ METADATA_HEADER = (
     "crop_box_w",
     "crop_box_h",
 )
+
+
+class PngMasks(MaskFormat):
+    """One folder `<id>/` of 0/255 PNG files per image."""
+
+    def place(self, image_id: str) -> Path:
+        """Return the folder of an image."""
+        return self.folder / image_id
+
+    def has(self, image_id: str) -> bool:
+        """Return whether the folder exists."""
+        return self.place(image_id).is_dir()
+
+    def write(self, image: Path, masks: Masks) -> None:
+        """Write the folder, replacing one that is there. Raises OutputError."""
+        write_mask_folder(self.place(image.stem), masks)
+
+    def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
+        """Read the folder. Raises MaskFileError."""
+        return read_mask_folder(self.place(image_id), image_shape=image_shape)
 
 
 def write_mask_folder(folder: str | Path, masks: Masks) -> None:
@@ -67,13 +87,13 @@ def _metadata(masks: Masks) -> str:
     return text.getvalue()
 
 
-def read_mask_folder(folder: str | Path, *, size: Size | None = None) -> Masks:
-    """Masks of one photo from the `*.png` files of a folder, in the order of their names.
+def read_mask_folder(folder: str | Path, *, image_shape: ImageShape | None = None) -> Masks:
+    """Masks of one image from the `*.png` files of a folder, in the order of their names.
 
     Pixels of value 255 (white) are the mask. Scores and points are not read.
 
     Args:
-        size: (H, W) the masks must have; needed for a folder without masks.
+        image_shape: (H, W) the masks must have; needed for a folder without masks.
 
     Raises:
         MaskFileError: the folder is missing, or a PNG is unreadable, not 0/255 or of another
@@ -84,13 +104,13 @@ def read_mask_folder(folder: str | Path, *, size: Size | None = None) -> Masks:
     runs = []
     for path in sorted(path for path in Path(folder).glob("*.png") if path.name[0] != "."):
         mask = _read_mask(path)
-        size = size or (mask.shape[0], mask.shape[1])
-        if mask.shape != size:
-            raise MaskFileError(f"{path}: mask is {mask.shape} (H, W), expected {size}")
+        image_shape = image_shape or (mask.shape[0], mask.shape[1])
+        if mask.shape != image_shape:
+            raise MaskFileError(f"{path}: mask is {mask.shape} (H, W), expected {image_shape}")
         runs.append(rle.encode(mask))
-    if size is None:
+    if image_shape is None:
         raise MaskFileError(f"{folder}: no PNG masks here")
-    return Masks.from_runs(size, runs)
+    return Masks.from_runs(image_shape, runs)
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:
@@ -106,26 +126,3 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
     if not mask.any() and pixels.any():
         raise MaskFileError(f"{path}: values up to {pixels.max()} but no 255, expected 0 and 255")
     return mask
-
-
-def read_masks_for(folder: str | Path, image_id: str, *, size: Size | None = None) -> Masks:
-    """Masks of the photo `image_id`: from `<id>.json`, else the folder `<id>/` of 0/255 PNG
-    files, else `instances.json`, the first that exists.
-
-    Args:
-        size: (H, W) the masks must have.
-
-    Raises:
-        MaskFileError: none of these exists, or the one found cannot be read.
-    """
-    root = Path(folder)
-    records, pngs, coco = root / f"{image_id}.json", root / image_id, root / FILE_NAME
-    if records.is_file():
-        return read_masks(records, size=size)
-    if pngs.is_dir():
-        return read_mask_folder(pngs, size=size)
-    if coco.is_file() and image_id in open_coco_masks(coco):
-        return open_coco_masks(coco).read(image_id, size=size)
-    raise MaskFileError(
-        f"{root}: no masks of {image_id} ({records.name}, {image_id}/*.png or {FILE_NAME})"
-    )

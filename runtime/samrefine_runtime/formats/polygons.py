@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.errors import LabelError
+from samrefine_runtime.image import ImageShape
 from samrefine_runtime.labels import IGNORE, LabelMap
 from samrefine_runtime.masks import rle
 
@@ -33,7 +34,7 @@ class Region:
 
     Attributes:
         class_id: value of the label map, 1 to 254.
-        left, top: position of `mask` in the photo, pixels.
+        left, top: position of `mask` in the image, pixels.
         mask: (h, w) bool, the region inside its own box.
     """
 
@@ -53,21 +54,21 @@ class Region:
         height, width = self.mask.shape
         return [self.left, self.top, width, height]
 
-    def paste(self, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """The region as (H, W) bool of the whole photo."""
-        full = np.zeros(size, np.bool_)
+    def paste(self, image_shape: ImageShape) -> NDArray[np.bool_]:
+        """The region as (H, W) bool of the whole image."""
+        full = np.zeros(image_shape, np.bool_)
         height, width = self.mask.shape
         full[self.top : self.top + height, self.left : self.left + width] = self.mask
         return full
 
-    def runs(self, size: tuple[int, int]) -> rle.Counts:
-        """Run lengths of the region in the whole photo (H, W)."""
-        (photo_height, photo_width), (height, width) = size, self.mask.shape
-        columns = np.zeros((photo_height, width), np.bool_)
+    def runs(self, image_shape: ImageShape) -> rle.Counts:
+        """Run lengths of the region in the whole image (H, W)."""
+        (image_height, image_width), (height, width) = image_shape, self.mask.shape
+        columns = np.zeros((image_height, width), np.bool_)
         columns[self.top : self.top + height] = self.mask
         counts = rle.encode(columns)
-        counts[0] += self.left * photo_height
-        after = (photo_width - self.left - width) * photo_height
+        counts[0] += self.left * image_height
+        after = (image_width - self.left - width) * image_height
         if len(counts) % 2:
             counts[-1] += after
         elif after:
@@ -75,7 +76,7 @@ class Region:
         return counts
 
     def polygon(self, tolerance: float = TOLERANCE) -> Polygon:
-        """One polygon (V, 2) around the region in the photo, holes joined to it by cuts of no
+        """One polygon (V, 2) around the region in the image, holes joined to it by cuts of no
         width; drawn by any fill rule it gives the region back.
 
         Args:

@@ -1,4 +1,4 @@
-"""Masks of one photo as JSON: SAM's records with COCO RLE, under a small header.
+"""Masks of one image as JSON: SAM's records with COCO RLE, under a small header.
 
     {"format": "samrefine-masks", "version": 1, "size": [H, W], "masks": [record, ...]}
 
@@ -15,19 +15,39 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from samrefine_runtime.errors import MaskFileError
+from samrefine_runtime.formats.base import MaskFormat
 from samrefine_runtime.formats.jsonfile import read_json, write_json
+from samrefine_runtime.image import ImageShape
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
 
 FORMAT = "samrefine-masks"
 VERSION = 1
 
-Size = tuple[int, int]
+
+class RecordMasks(MaskFormat):
+    """`<id>.json` per image."""
+
+    def place(self, image_id: str) -> Path:
+        """Return the JSON file of an image."""
+        return self.folder / f"{image_id}.json"
+
+    def has(self, image_id: str) -> bool:
+        """Return whether the file exists."""
+        return self.place(image_id).is_file()
+
+    def write(self, image: Path, masks: Masks) -> None:
+        """Write the file. Raises OutputError."""
+        write_masks(self.place(image.stem), masks)
+
+    def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
+        """Read the file. Raises MaskFileError."""
+        return read_masks(self.place(image_id), image_shape=image_shape)
 
 
 def write_masks(path: str | Path, masks: Masks) -> None:
-    """Write all masks of one photo. Raises OutputError."""
-    header = {"format": FORMAT, "version": VERSION, "size": list(masks.size)}
+    """Write all masks of one image. Raises OutputError."""
+    header = {"format": FORMAT, "version": VERSION, "size": list(masks.image_shape)}
     write_json(path, header | {"masks": json_records(masks)})
 
 
@@ -43,47 +63,47 @@ def json_records(masks: Masks) -> list[dict[str, Any]]:
     return records
 
 
-def read_masks(path: str | Path, *, size: Size | None = None) -> Masks:
-    """Masks of one photo from a JSON file.
+def read_masks(path: str | Path, *, image_shape: ImageShape | None = None) -> Masks:
+    """Masks of one image from a JSON file.
 
     Read are: what `write_masks` writes; a plain list of SAM's records with compressed or
     uncompressed run lengths, as segment-anything's `amg.py` dumps; and SA-1B's annotation files.
 
     Args:
-        size: (H, W) the masks must have; needed for an empty plain list, which has none itself.
+        image_shape: (H, W) the masks must have; needed for an empty plain list, which has none.
 
     Raises:
         MaskFileError: the file cannot be read, or a mask in it is damaged or of another size.
     """
     content = read_json(path, MaskFileError)
     try:
-        own_size, records = _unwrap(content)
-        return masks_from_records(records, _agreed_size(own_size, size, records))
+        own_shape, records = _unwrap(content)
+        return masks_from_records(records, _agreed_shape(own_shape, image_shape, records))
     except MaskFileError as error:
         raise MaskFileError(f"{path}: {error}") from error
 
 
-def masks_from_records(records: list[Any], size: Size) -> Masks:
-    """Masks from records with compressed or uncompressed run lengths of a photo (H, W).
+def masks_from_records(records: list[Any], image_shape: ImageShape) -> Masks:
+    """Masks from records with compressed or uncompressed run lengths of an image (H, W).
 
     Only `segmentation` must be there; the rest is filled in as `Masks.from_runs` does.
 
     Raises:
         MaskFileError: a record is damaged or of another size.
     """
-    runs, columns = [], _Columns(size)
+    runs, columns = [], _Columns(image_shape)
     for index, record in enumerate(records):
         try:
             if not isinstance(record, dict):
                 raise MaskFileError(f"a record is {type(record).__name__}, expected an object")
-            runs.append(runs_from_segmentation(record.get("segmentation"), size))
+            runs.append(runs_from_segmentation(record.get("segmentation"), image_shape))
             columns.add(record)
         except MaskFileError as error:
             raise MaskFileError(f"mask {index}: {error}") from error
     return columns.masks(runs)
 
 
-def runs_from_segmentation(segmentation: Any, size: Size) -> rle.Counts:
+def runs_from_segmentation(segmentation: Any, image_shape: ImageShape) -> rle.Counts:
     """Run lengths (R,) uint32 of {"size": [H, W], "counts": text or list}.
 
     Raises:
@@ -91,39 +111,39 @@ def runs_from_segmentation(segmentation: Any, size: Size) -> rle.Counts:
     """
     if not isinstance(segmentation, dict):
         raise MaskFileError("segmentation is not run lengths ({'size': ..., 'counts': ...})")
-    own_size, counts = segmentation.get("size"), segmentation.get("counts")
-    if check_size(own_size) != size:
-        raise MaskFileError(f"size is {short(own_size)}, expected {list(size)}")
+    own_shape, counts = segmentation.get("size"), segmentation.get("counts")
+    if check_image_shape(own_shape) != image_shape:
+        raise MaskFileError(f"size is {short(own_shape)}, expected {list(image_shape)}")
     if isinstance(counts, str):
-        runs = _guarded(rle.from_coco_string, counts, size)
+        runs = _guarded(rle.from_coco_string, counts, image_shape)
     elif isinstance(counts, list) and all(type(count) is int for count in counts):
-        runs = _guarded(rle.check, counts, size)
+        runs = _guarded(rle.check, counts, image_shape)
     else:
         raise MaskFileError("counts is neither a COCO RLE string nor a list of integers")
     return runs
 
 
-def check_size(size: Any) -> Size:
+def check_image_shape(value: Any) -> ImageShape:
     """(H, W) of a JSON value [H, W]. Raises MaskFileError unless both are at least 1 and the
     area fits 31 bits."""
-    is_pair = isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)
-    if not is_pair or min(size) < 1 or size[0] * size[1] >= 1 << 31:
-        raise MaskFileError(f"size is {short(size)}, expected [height, width]")
-    return size[0], size[1]
+    is_pair = isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)
+    if not is_pair or min(value) < 1 or value[0] * value[1] >= 1 << 31:
+        raise MaskFileError(f"size is {short(value)}, expected [height, width]")
+    return value[0], value[1]
 
 
-def _guarded(decode: Any, counts: Any, size: Size) -> rle.Counts:
+def _guarded(decode: Any, counts: Any, image_shape: ImageShape) -> rle.Counts:
     """Run lengths too large for 64 bits must not pass by wrapping around."""
     try:
-        runs: rle.Counts = decode(counts, size)
+        runs: rle.Counts = decode(counts, image_shape)
     except OverflowError as error:
         raise MaskFileError("a run length is out of range") from error
-    if int(runs.sum(dtype=np.uint64)) != size[0] * size[1]:
+    if int(runs.sum(dtype=np.uint64)) != image_shape[0] * image_shape[1]:
         raise MaskFileError("a run length is out of range")
     return runs
 
 
-def _unwrap(content: Any) -> tuple[Size | None, list[Any]]:
+def _unwrap(content: Any) -> tuple[ImageShape | None, list[Any]]:
     if isinstance(content, list):
         return None, content
     if not isinstance(content, dict):
@@ -132,27 +152,29 @@ def _unwrap(content: Any) -> tuple[Size | None, list[Any]]:
         if content.get("version") != VERSION:
             version = content.get("version")
             raise MaskFileError(f"version {short(version)} of {FORMAT}, this reads {VERSION}")
-        size, records = check_size(content.get("size")), content.get("masks")
+        image_shape, records = check_image_shape(content.get("size")), content.get("masks")
     elif isinstance(content.get("image"), dict) and "annotations" in content:
         image = content["image"]
-        size = check_size([image.get("height"), image.get("width")])
+        image_shape = check_image_shape([image.get("height"), image.get("width")])
         records = content["annotations"]
     else:
         raise MaskFileError(f"neither {FORMAT}, nor a list of SAM's records, nor SA-1B's form")
     if not isinstance(records, list):
         raise MaskFileError("masks is not a list")
-    return size, records
+    return image_shape, records
 
 
-def _agreed_size(own: Size | None, expected: Size | None, records: list[Any]) -> Size:
+def _agreed_shape(
+    own: ImageShape | None, expected: ImageShape | None, records: list[Any]
+) -> ImageShape:
     if own is None and records:
         segmentation = records[0].get("segmentation") if isinstance(records[0], dict) else None
         if not isinstance(segmentation, dict):
             raise MaskFileError("mask 0: not a record with run lengths")
-        own = check_size(segmentation.get("size"))
+        own = check_image_shape(segmentation.get("size"))
     agreed = own or expected
     if agreed is None:
-        raise MaskFileError("an empty list of masks does not tell the photo's size")
+        raise MaskFileError("an empty list of masks does not tell the image's size")
     if expected is not None and agreed != expected:
         raise MaskFileError(f"masks are {agreed} (H, W), expected {expected}")
     return agreed
@@ -161,29 +183,29 @@ def _agreed_size(own: Size | None, expected: Size | None, records: list[Any]) ->
 class _Columns:
     """Gathers what records say beside their runs."""
 
-    def __init__(self, size: Size) -> None:
-        self.size = size
+    def __init__(self, image_shape: ImageShape) -> None:
+        self.image_shape = image_shape
         self.boxes: list[tuple[int, ...] | None] = []
         self.scores: list[tuple[float, float]] = []
         self.points: list[tuple[float, ...]] = []
         self.crops: list[tuple[int, ...]] = []
 
     def add(self, record: dict[str, Any]) -> None:
-        height, width = self.size
-        box = _box(record, "bbox", self.size)
+        height, width = self.image_shape
+        box = _box(record, "bbox", self.image_shape)
         last = (width - 1, height - 1) * 2
         self.boxes.append(None if box is None else tuple(map(min, box, last)))
         self.scores.append((_score(record, "predicted_iou"), _score(record, "stability_score")))
         self.points.append(_point(record))
-        crop = _box(record, "crop_box", self.size)
+        crop = _box(record, "crop_box", self.image_shape)
         self.crops.append((0, 0, width, height) if crop is None else crop)
 
     def masks(self, runs: list[rle.Counts]) -> Masks:
-        bare = Masks.from_runs(self.size, runs)
+        bare = Masks.from_runs(self.image_shape, runs)
         boxes = [bare.boxes[i].tolist() if box is None else box for i, box in enumerate(self.boxes)]
         scores = np.array(self.scores, np.float32).reshape(-1, 2)
         return Masks(
-            size=self.size,
+            image_shape=self.image_shape,
             counts=bare.counts,
             offsets=bare.offsets,
             boxes=np.array(boxes, np.int32).reshape(-1, 4),
@@ -215,7 +237,7 @@ def _point(record: dict[str, Any]) -> tuple[float, float]:
     return float(first[0]), float(first[1])
 
 
-def _box(record: dict[str, Any], key: str, size: Size) -> tuple[int, ...] | None:
+def _box(record: dict[str, Any], key: str, image_shape: ImageShape) -> tuple[int, ...] | None:
     """XYXY of a record's XYWH, None where the record has none."""
     box = record.get(key)
     if box is None:
@@ -224,6 +246,6 @@ def _box(record: dict[str, Any], key: str, size: Size) -> tuple[int, ...] | None
         raise MaskFileError(f"{key} is {short(box)}, expected [x, y, width, height]")
     left, top, width, height = (round(value) for value in box)
     right, bottom = left + width, top + height
-    if not (0 <= left <= right <= size[1] and 0 <= top <= bottom <= size[0]):
-        raise MaskFileError(f"{key} {box} leaves the photo")
+    if not (0 <= left <= right <= image_shape[1] and 0 <= top <= bottom <= image_shape[0]):
+        raise MaskFileError(f"{key} {box} leaves the image")
     return left, top, right, bottom

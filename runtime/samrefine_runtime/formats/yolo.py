@@ -1,15 +1,32 @@
-"""Label maps as YOLO segmentation labels: a text file a photo, a polygon a line."""
+"""Label maps as YOLO segmentation labels: a text file an image, a polygon a line."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.errors import LabelError
+from samrefine_runtime.formats.base import LabelFormat
 from samrefine_runtime.formats.polygons import TOLERANCE, Polygon, regions
 from samrefine_runtime.labels import LabelMap
+
+
+class YoloLabels(LabelFormat):
+    """`labels/<id>.txt` per image, `data.yaml` and `classes.txt` for all."""
+
+    def path(self, image_id: str) -> Path:
+        """Return the text file of an image."""
+        return self.folder / "labels" / f"{image_id}.txt"
+
+    def write(self, image: Path, label: LabelMap) -> None:
+        """Write the text file. Raises LabelError or OutputError."""
+        write_yolo(self.path(image.stem), label, len(self.classes))
+
+    def finish(self, images: Mapping[str, Path], read_label: Callable[[str], LabelMap]) -> None:
+        """Write the files that name the classes. Raises LabelError or OutputError."""
+        write_yolo_dataset(self.folder, self.classes)
 
 
 def write_yolo(
@@ -22,7 +39,7 @@ def write_yolo(
 ) -> None:
     """Write `class x y x y ...` for each connected region, holes cut into the polygon.
 
-    Classes count from 0 without the background, coordinates are 0 to 1 of the photo's width and
+    Classes count from 0 without the background, coordinates are 0 to 1 of the image's width and
     height. A label without objects gives an empty file.
 
     Args:
@@ -52,7 +69,7 @@ def write_yolo_dataset(folder: str | Path, classes: Sequence[str], images: str =
 
     Args:
         classes: names, background first.
-        images: folder of photos relative to `folder`; YOLO looks for label files where the path
+        images: folder of images relative to `folder`; YOLO looks for label files where the path
             has `labels` in the place of `images`.
 
     Raises:

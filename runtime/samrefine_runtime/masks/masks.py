@@ -1,9 +1,9 @@
-"""All masks of one photo, as arrays: run lengths instead of an N x H x W stack."""
+"""All masks of one image, as arrays: run lengths instead of an N x H x W stack."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,12 +16,16 @@ OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 OUTPUT_MODES: tuple[str, ...] = get_args(OutputMode)
 
 
+PER_MASK = ("boxes", "predicted_iou", "stability_score", "point_coords", "crop_boxes")
+"""The fields of Masks with one row per mask."""
+
+
 @dataclass(frozen=True)
 class Masks:
-    """N masks over one photo of H x W pixels.
+    """N masks over one image of H x W pixels.
 
     Attributes:
-        size: (H, W) of the photo.
+        image_shape: (H, W) of the image.
         counts: (R,) uint32, run lengths of all masks one after the other (see `rle`).
         offsets: (N + 1,) int64, mask i owns counts[offsets[i]:offsets[i + 1]].
         boxes: (N, 4) int32 XYXY pixels, right and bottom inclusive; zeros for an empty mask.
@@ -31,7 +35,7 @@ class Masks:
         crop_boxes: (N, 4) int32 XYXY pixels, the crop in which each mask was found.
     """
 
-    size: tuple[int, int]
+    image_shape: tuple[int, int]
     counts: NDArray[np.uint32]
     offsets: NDArray[np.int64]
     boxes: NDArray[np.int32]
@@ -41,18 +45,21 @@ class Masks:
     crop_boxes: NDArray[np.int32]
 
     def __post_init__(self) -> None:
-        for field in fields(self)[3:]:
-            rows = len(getattr(self, field.name))
-            if rows != len(self):
-                raise SettingsError(f"{field.name} has {rows} rows, expected {len(self)}")
+        for name, values in self.attributes().items():
+            if len(values) != len(self):
+                raise SettingsError(f"{name} has {len(values)} rows, expected {len(self)}")
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def attributes(self) -> dict[str, Any]:
+        """Return the arrays with one row per mask, by field name."""
+        return {name: getattr(self, name) for name in PER_MASK}
+
     @classmethod
     def from_runs(
         cls,
-        size: tuple[int, int],
+        image_shape: tuple[int, int],
         runs: Sequence[rle.Counts],
         *,
         boxes: NDArray[np.int32] | None = None,
@@ -62,18 +69,18 @@ class Masks:
         crop_boxes: NDArray[np.int32] | None = None,
     ) -> Masks:
         """Masks from one run-length code each; what is not known of them is filled in:
-        boxes from the runs, scores 1, points NaN, crops the whole photo."""
+        boxes from the runs, scores 1, points NaN, crops the whole image."""
         n = len(runs)
         offsets = np.zeros(n + 1, np.int64)
         np.cumsum([len(counts) for counts in runs], out=offsets[1:])
         counts = np.concatenate(runs) if n else np.zeros(0, np.uint32)
         ones = np.ones(n, np.float32)
-        whole = np.tile(np.array([0, 0, size[1], size[0]], np.int32), (n, 1))
+        whole = np.tile(np.array([0, 0, image_shape[1], image_shape[0]], np.int32), (n, 1))
         return cls(
-            size=size,
+            image_shape=image_shape,
             counts=counts,
             offsets=offsets,
-            boxes=_boxes_of_runs(runs, size[0]) if boxes is None else boxes,
+            boxes=_boxes_of_runs(runs, image_shape[0]) if boxes is None else boxes,
             predicted_iou=ones if predicted_iou is None else predicted_iou,
             stability_score=ones if stability_score is None else stability_score,
             point_coords=np.full((n, 2), np.nan) if point_coords is None else point_coords,
@@ -81,28 +88,28 @@ class Masks:
         )
 
     @classmethod
-    def from_dense(cls, size: tuple[int, int], masks: Iterable[NDArray[np.bool_]]) -> Masks:
+    def from_dense(cls, image_shape: tuple[int, int], masks: Iterable[NDArray[np.bool_]]) -> Masks:
         """Masks from (H, W) bool arrays, taken one at a time."""
         runs = []
         for index, mask in enumerate(masks):
-            if mask.shape != size:
-                raise MaskFileError(f"mask {index} has shape {mask.shape}, expected {size}")
+            if mask.shape != image_shape:
+                raise MaskFileError(f"mask {index} is {mask.shape}, expected {image_shape} (H, W)")
             runs.append(rle.encode(mask))
-        return cls.from_runs(size, runs)
+        return cls.from_runs(image_shape, runs)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Masks]) -> Masks:
-        """All masks of several sets over the same photo, in order."""
+        """All masks of several sets over the same image, in order."""
         starts = np.cumsum([0] + [len(part.counts) for part in parts])
         shifted = [
             part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)
         ]
         joined = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts])
-            for field in fields(cls)
-            if field.name not in ("size", "offsets")
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("counts", *PER_MASK)
         }
-        return cls(size=parts[0].size, offsets=np.concatenate([*shifted, starts[-1:]]), **joined)
+        offsets = np.concatenate([*shifted, starts[-1:]])
+        return cls(image_shape=parts[0].image_shape, offsets=offsets, **joined)
 
     def runs(self, index: int) -> rle.Counts:
         """Run lengths (R_i,) uint32 of one mask."""
@@ -110,15 +117,15 @@ class Masks:
 
     def dense(self, index: int) -> NDArray[np.bool_]:
         """One mask as (H, W) bool."""
-        return rle.decode(self.runs(index), self.size)
+        return rle.decode(self.runs(index), self.image_shape)
 
     def select(self, index: NDArray[np.intp] | Sequence[int]) -> Masks:
         """The masks at `index` (K,) int, in that order."""
         index = np.asarray(index, np.intp)
         return Masks.from_runs(
-            self.size,
+            self.image_shape,
             [self.runs(int(i)) for i in index],
-            **{field.name: getattr(self, field.name)[index] for field in fields(self)[3:]},
+            **{name: values[index] for name, values in self.attributes().items()},
         )
 
     @property
@@ -131,7 +138,9 @@ class Masks:
         """Every run of ones of every mask: starts (S,), ends (S,) as column-major flat pixel
         positions, and the mask (S,) each belongs to."""
         owner = np.repeat(np.arange(len(self)), np.diff(self.offsets))
-        ends = np.cumsum(self.counts, dtype=np.int64) - owner * (self.size[0] * self.size[1])
+        ends = np.cumsum(self.counts, dtype=np.int64) - owner * (
+            self.image_shape[0] * self.image_shape[1]
+        )
         is_one = (np.arange(len(self.counts)) - self.offsets[owner]) % 2 == 1
         ends = ends[is_one]
         return ends - self.counts[is_one], ends, owner[is_one]
@@ -164,8 +173,8 @@ class Masks:
             return self.dense(index)
         counts = self.runs(index)
         if output_mode == "coco_rle":
-            return {"size": list(self.size), "counts": rle.to_coco_string(counts)}
-        return {"size": list(self.size), "counts": counts.tolist()}
+            return {"size": list(self.image_shape), "counts": rle.to_coco_string(counts)}
+        return {"size": list(self.image_shape), "counts": counts.tolist()}
 
 
 class Coverage:
@@ -173,7 +182,7 @@ class Coverage:
 
     def __init__(self, masks: Masks):
         self.starts, self.ends, self.owner = masks.spans()
-        self.pixels = masks.size[0] * masks.size[1]
+        self.pixels = masks.image_shape[0] * masks.image_shape[1]
 
     def count(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         """(W * H,) int64, column-major, over the masks `chosen` (N,) bool."""

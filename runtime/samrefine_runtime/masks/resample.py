@@ -1,8 +1,8 @@
-"""Low-res mask logits to masks of the photo, without ever holding a full-size stack.
+"""Low-res mask logits to masks of the image, without ever holding a full-size stack.
 
 The reference enlarges logits to the encoder's input size, cuts the padding off and resizes to the
-photo, both bilinear. Both steps are linear and separable, so together they are one banded matrix a
-side: photo = A L B^T, with about three non-zeros in a row. Only the window in which a mask's logits
+image, both bilinear. Both steps are linear and separable, so together they are one banded matrix a
+side: image = A L B^T, with about three non-zeros in a row. Only the window in which a mask's logits
 can exceed the lowest threshold is computed, in strips of bounded memory, and threshold, stability
 and run lengths are taken from it in the same pass.
 """
@@ -16,9 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime.image import resized_size
+from samrefine_runtime.image import resized_shape
 from samrefine_runtime.masks import rle
-from samrefine_runtime.sam.grids import Crop
 
 Logits = NDArray[np.float32]
 
@@ -81,11 +80,11 @@ def bilinear_matrix(size_from: int, size_to: int) -> NDArray[np.float64]:
     return matrix
 
 
-class PhotoMask(NamedTuple):
-    """One mask at the size of the photo."""
+class ImageMask(NamedTuple):
+    """One mask at the size of the image."""
 
     counts: rle.Counts
-    """run lengths in the whole photo"""
+    """run lengths in the whole image"""
     stability_score: float
     """pixels above threshold + offset over pixels above threshold - offset, NaN without any"""
 
@@ -100,34 +99,40 @@ class Window(NamedTuple):
 
 
 class MaskResampler:
-    """Low-res logits of one crop to masks of the photo."""
+    """Low-res logits of one crop to masks of the image."""
 
     def __init__(
-        self, low_res: tuple[int, int], input_size: int, crop: Crop, photo: tuple[int, int]
+        self,
+        low_res_shape: tuple[int, ...],
+        input_side: int,
+        crop_box: tuple[int, int, int, int],
+        image_shape: tuple[int, int],
     ):
         """Prepare the matrices.
 
         Args:
-            low_res: (h, w) of the decoder's logits.
-            input_size: side of the encoder's input, pixels.
-            crop: the part of the photo that was encoded.
-            photo: (H, W).
+            low_res_shape: (h, w) of the decoder's logits.
+            input_side: side of the encoder's input, pixels.
+            crop_box: XYXY of the part of the image that was encoded, right and bottom exclusive.
+            image_shape: (H, W).
         """
-        left, top, right, bottom = crop.box
-        size = (bottom - top, right - left)
-        resized = resized_size(size, input_size)
-        self.photo, self.origin, self.size = photo, (top, left), size
+        left, top, right, bottom = crop_box
+        self.image_shape = image_shape
+        self.origin = (top, left)
+        self.crop_shape = (bottom - top, right - left)
+        resized = resized_shape(self.crop_shape, input_side)
+        # One matrix (to, low) per side: enlarge to the input, cut the padding off, resize
         self.rows, self.columns = (
-            Band.of(bilinear_matrix(inside, to) @ bilinear_matrix(low, input_size)[:inside])
-            for low, inside, to in zip(low_res, resized, size, strict=True)
+            Band.of(bilinear_matrix(inside, to) @ bilinear_matrix(low, input_side)[:inside])
+            for low, inside, to in zip(low_res_shape, resized, self.crop_shape, strict=True)
         )
 
     def logits(self, low_res: Logits) -> Logits:
         """All logits of one mask at the crop's size, (H, W) float32, from (h, w)."""
-        rows = self.rows.apply(low_res, 0, self.size[0])
-        return self.columns.apply(rows.T, 0, self.size[1]).T
+        rows = self.rows.apply(low_res, 0, self.crop_shape[0])
+        return self.columns.apply(rows.T, 0, self.crop_shape[1]).T
 
-    def mask(self, low_res: Logits, threshold: float, stability_offset: float) -> PhotoMask:
+    def mask(self, low_res: Logits, threshold: float, stability_offset: float) -> ImageMask:
         """One mask from its low-res logits (h, w), and how stable its threshold is."""
         window = self._window(low_res > threshold - stability_offset)
         above, below = 0, 0
@@ -138,9 +143,9 @@ class MaskResampler:
             found, last = self._changes(logits > threshold, window, left, last)
             changes.append(found)
         if last:
-            changes.append(np.array([(self.origin[1] + window.right) * self.photo[0]]))
+            changes.append(np.array([(self.origin[1] + window.right) * self.image_shape[0]]))
         stability = np.float32(above) / np.float32(below) if below else np.nan
-        return PhotoMask(self._counts(np.concatenate(changes)), float(stability))
+        return ImageMask(self._counts(np.concatenate(changes)), float(stability))
 
     def _window(self, positive: NDArray[np.bool_]) -> Window:
         """The part of the crop that low-res pixels `positive` (h, w) can lift over the threshold:
@@ -166,9 +171,9 @@ class MaskResampler:
     def _changes(
         self, mask: NDArray[np.bool_], window: Window, left: int, last: bool
     ) -> tuple[NDArray[np.int64], bool]:
-        """Flat column-major photo positions at which a strip (columns, rows) changes value, and its
+        """Flat column-major image positions at which a strip (columns, rows) changes value, and its
         last value; `last` is the last value of the strip before."""
-        height = self.photo[0]
+        height = self.image_shape[0]
         top, left = window.top + self.origin[0], left + self.origin[1]
         columns, rows = mask.shape
         if rows < height:  # a row of zeros ends every column's last run where the window ends
@@ -180,8 +185,8 @@ class MaskResampler:
         return (left + found // rows) * height + top + found % rows, bool(flat[-1])
 
     def _counts(self, changes: NDArray[np.int64]) -> rle.Counts:
-        size = self.photo[0] * self.photo[1]
+        pixels = self.image_shape[0] * self.image_shape[1]
         starts_with_one = bool(len(changes) and changes[0] == 0)
-        ends_with_one = bool(len(changes) and changes[-1] == size)
+        ends_with_one = bool(len(changes) and changes[-1] == pixels)
         inner = changes[starts_with_one : len(changes) - ends_with_one]
-        return rle.counts_from_changes(inner, size, starts_with_one)
+        return rle.counts_from_changes(inner, pixels, starts_with_one)

@@ -23,15 +23,17 @@ def encode(mask: NDArray[np.bool_]) -> Counts:
     return counts_from_changes(changes, flat.size, bool(flat[0]))
 
 
-def counts_from_changes(changes: NDArray[np.int64], size: int, starts_with_one: bool) -> Counts:
+def counts_from_changes(
+    changes: NDArray[np.int64], image_shape: int, starts_with_one: bool
+) -> Counts:
     """Runs from the ascending flat positions (R,) at which the value changes."""
-    ends = np.concatenate(([0] * (1 + starts_with_one), changes, [size]))
+    ends = np.concatenate(([0] * (1 + starts_with_one), changes, [image_shape]))
     return np.diff(ends).astype(np.uint32)
 
 
-def decode(counts: Counts, size: tuple[int, int]) -> NDArray[np.bool_]:
+def decode(counts: Counts, image_shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Mask (H, W) bool of runs; a view in column-major order."""
-    height, width = size
+    height, width = image_shape
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(width, height).T
 
@@ -54,12 +56,14 @@ def box(counts: Counts, height: int) -> tuple[int, int, int, int]:
     return int(starts[0] // height), top, int(ends[-1] // height), bottom
 
 
-def check(counts: Iterable[int], size: tuple[int, int]) -> Counts:
+def check(counts: Iterable[int], image_shape: tuple[int, int]) -> Counts:
     """Runs of a file as an array. Raises MaskFileError unless they fill H * W pixels."""
     runs = np.asarray(list(counts), np.int64)
-    expected = size[0] * size[1]
+    expected = image_shape[0] * image_shape[1]
     if (runs < 0).any() or runs.sum() != expected:
-        raise MaskFileError(f"run lengths sum to {runs.sum()}, expected {expected} for {size}")
+        raise MaskFileError(
+            f"run lengths sum to {runs.sum()}, expected {expected} for {image_shape}"
+        )
     return runs.astype(np.uint32)
 
 
@@ -82,12 +86,12 @@ def _encode_number(number: int) -> str:
     return "".join(characters)
 
 
-def from_coco_string(text: str, size: tuple[int, int]) -> Counts:
+def from_coco_string(text: str, image_shape: tuple[int, int]) -> Counts:
     """Inverse of `to_coco_string`. Raises MaskFileError on a damaged string."""
     counts: list[int] = []
     for delta in _decode_numbers(text):
         counts.append(delta + counts[-2] if len(counts) > 2 else delta)
-    return check(counts, size)
+    return check(counts, image_shape)
 
 
 def _decode_numbers(text: str) -> Iterable[int]:

@@ -1,4 +1,4 @@
-"""One photo of the report: small pictures and figures, nothing of full size."""
+"""One image of the report: small pictures and figures, nothing of full size."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.jsonfile import read_json, write_json
 from samrefine_runtime.image import RgbImage
-from samrefine_runtime.labels import IGNORE
-from samrefine_runtime.pipeline import LabelResult
-from samrefine_runtime.refine import Label
+from samrefine_runtime.labels import IGNORE, LabelMap
 from samrefine_runtime.report.pictures import (
     cam_picture,
+    image_picture,
     label_picture,
     mask_picture,
-    photo_picture,
 )
+from samrefine_runtime.results import LabelResult
 
-LAYERS = ("photo", "cam", "masks", "pseudo_label", "label", "ground_truth")
+LAYERS = ("image", "cam", "masks", "pseudo_label", "label", "ground_truth")
 
 COLUMNS = (
     "class",
@@ -47,11 +46,11 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class ReportEntry:
-    """What the report shows of one photo."""
+    """What the report shows of one image."""
 
     image_id: str
     size: tuple[int, int]
-    """(H, W) of the photo"""
+    """(H, W) of the image"""
     pictures: Mapping[str, str]
     """data URI by name, some of LAYERS"""
     pixels: Pixels
@@ -65,39 +64,39 @@ class ReportEntry:
     seconds: float | None = None
     """for all stages"""
     probabilities: Mapping[int, float] = field(default_factory=dict)
-    """what the classifier says, 0 to 1, by class taken to be in the photo"""
+    """what the classifier says, 0 to 1, by class taken to be in the image"""
 
     @classmethod
     def of(
         cls,
         image_id: str,
-        photo: RgbImage,
+        image: RgbImage,
         result: LabelResult,
-        ground_truth: Label | None = None,
+        ground_truth: LabelMap | None = None,
         *,
         side: int = 320,
     ) -> ReportEntry:
-        """The entry of a photo just labelled.
+        """The entry of an image just labelled.
 
         Args:
-            image_id: the photo's name.
-            photo: (H, W, 3) uint8 RGB.
-            result: of that photo.
+            image_id: the image's name.
+            image: (H, W, 3) uint8 RGB.
+            result: of that image.
             ground_truth: (H, W) uint8, 255 for no class.
             side: longer side of the pictures, pixels; see `picture_side`.
 
         Raises:
-            LabelError: the ground truth has another size than the photo.
+            LabelError: the ground truth has another size than the image.
         """
         pictures = {
-            "photo": photo_picture(photo, side),
+            "image": image_picture(image, side),
             "cam": cam_picture(result.cam),
             "masks": mask_picture(result.masks, side),
             "pseudo_label": label_picture(result.pseudo_label, side),
             "label": label_picture(result.label, side),
         }
         if ground_truth is not None:
-            check_ground_truth(ground_truth, photo)
+            check_ground_truth(ground_truth, image)
             pictures["ground_truth"] = label_picture(ground_truth, side)
         return cls(
             image_id=image_id,
@@ -116,12 +115,12 @@ class ReportEntry:
 
     @classmethod
     def of_label(
-        cls, image_id: str, photo: RgbImage, label: Label, *, side: int = 320
+        cls, image_id: str, image: RgbImage, label: LabelMap, *, side: int = 320
     ) -> ReportEntry:
-        """The entry of a photo of which only the refined label (H, W) uint8 is left."""
+        """The entry of an image of which only the refined label (H, W) uint8 is left."""
         pixels = count_pixels(label, label, None)
         pixels[:, 1] = 0
-        pictures = {"photo": photo_picture(photo, side), "label": label_picture(label, side)}
+        pictures = {"image": image_picture(image, side), "label": label_picture(label, side)}
         return cls(image_id, label.shape, pictures, pixels, scored=False)
 
     @property
@@ -152,17 +151,17 @@ class ReportEntry:
             raise LabelError(f"{path}: not an entry of a report ({error})") from error
 
 
-def check_ground_truth(ground_truth: Label, photo: RgbImage) -> None:
+def check_ground_truth(ground_truth: LabelMap, image: RgbImage) -> None:
     """Raise LabelError unless the two are of one size."""
-    if ground_truth.shape != photo.shape[:2]:
+    if ground_truth.shape != image.shape[:2]:
         raise LabelError(
-            f"ground truth is {ground_truth.shape[1]} x {ground_truth.shape[0]} pixels, its photo "
-            f"{photo.shape[1]} x {photo.shape[0]}"
+            f"ground truth is {ground_truth.shape[1]} x {ground_truth.shape[0]} pixels, its image "
+            f"{image.shape[1]} x {image.shape[0]}"
         )
 
 
-def count_pixels(pseudo_label: Label, label: Label, ground_truth: Label | None) -> Pixels:
-    """Pixels by class of the labels of one photo, all (H, W) uint8."""
+def count_pixels(pseudo_label: LabelMap, label: LabelMap, ground_truth: LabelMap | None) -> Pixels:
+    """Pixels by class of the labels of one image, all (H, W) uint8."""
     table = np.zeros((256, len(COLUMNS)), np.int64)
     table[:, 0] = np.arange(256)
     table[:, 1], table[:, 2] = _count(pseudo_label), _count(label)

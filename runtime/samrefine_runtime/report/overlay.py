@@ -1,4 +1,4 @@
-"""Pictures of masks and labels over their photo."""
+"""Pictures of masks and labels over their image."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from samrefine_runtime.image import RgbImage
 from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.masks.masks import Masks
 
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
+"""Steps of this fraction of a circle never come close to an earlier hue."""
+
 
 def draw_label(
     image: RgbImage,
@@ -22,7 +25,7 @@ def draw_label(
     palette: NDArray[np.uint8] = PALETTE,
     opacity: float = 0.55,
 ) -> RgbImage:
-    """The photo with each class tinted and outlined, (H, W, 3) uint8.
+    """The image with each class tinted and outlined, (H, W, 3) uint8.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -37,8 +40,8 @@ def draw_label(
 
 
 def draw_masks(image: RgbImage, masks: Masks, *, opacity: float = 0.5) -> RgbImage:
-    """The photo with every mask in a colour of its own, small masks on top, (H, W, 3) uint8."""
-    owner = np.zeros(masks.size, np.int32)
+    """The image with every mask in a colour of its own, small masks on top, (H, W, 3) uint8."""
+    owner = np.zeros(masks.image_shape, np.int32)
     for index in np.argsort(-masks.areas, kind="stable"):
         owner[masks.dense(int(index))] = index + 1
     tinted = _blend(image, distinct_colours(len(masks))[owner], owner > 0, opacity)
@@ -63,7 +66,7 @@ def edges(regions: NDArray[np.generic]) -> NDArray[np.bool_]:
 
 def distinct_colours(count: int) -> NDArray[np.uint8]:
     """Colours (count + 1, 3), the first black; neighbours in number differ in hue."""
-    hue = (np.arange(count + 1) * 0.618034 % 1 * 180).astype(np.uint8)
+    hue = (np.arange(count + 1) * _GOLDEN_RATIO % 1 * 180).astype(np.uint8)
     hsv = np.stack([hue, np.full_like(hue, 200), np.full_like(hue, 255)], axis=-1)
     rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
     rgb[0] = 0

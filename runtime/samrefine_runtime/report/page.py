@@ -26,15 +26,15 @@ from samrefine_runtime.report.entry import (
 )
 
 MAX_BYTES = 64 << 20
-"""what the photos of a page may take; a browser opens a page of this size in seconds"""
+"""what the images of a page may take; a browser opens a page of this size in seconds"""
 
 PAGE = 20
-"""photos on the screen at once"""
+"""images on the screen at once"""
 
 _TITLES = dict(
     zip(
         LAYERS,
-        ("Photo", "Activation", "Masks", "Pseudo label", "Refined label", "Ground truth"),
+        ("Image", "Activation", "Masks", "Pseudo label", "Refined label", "Ground truth"),
         strict=True,
     )
 )
@@ -45,13 +45,13 @@ def write_report(
     entries: Iterable[Path],
     classes: Sequence[str],
     *,
-    title: str = "Labelled photos",
+    title: str = "Labelled images",
     labels_folder: str = "voc",
     max_bytes: int = MAX_BYTES,
 ) -> None:
     """Write the page: largest disagreement between pseudo label and refined label first.
 
-    Figures count all photos. If their entries take more than `max_bytes`, the page shows the
+    Figures count all images. If their entries take more than `max_bytes`, the page shows the
     first of them and says so. Memory does not grow with the pictures.
 
     Args:
@@ -60,23 +60,23 @@ def write_report(
         classes: names, background first.
         title: heading of the page.
         labels_folder: where the page says that all labels are.
-        max_bytes: of entries on the page; one photo is always shown.
+        max_bytes: of entries on the page; one image is always shown.
 
     Raises:
         LabelError: an entry cannot be read.
         OutputError: the page cannot be written.
     """
-    totals, photos = _Totals(), []
+    totals, images = _Totals(), []
     for file in entries:
         entry = ReportEntry.read(file)
         totals.add(entry)
-        photos.append(_Photo.of(file, entry))
-    photos.sort(key=_Photo.rank)
-    shown = _fitting(photos, max_bytes)
+        images.append(_Image.of(file, entry))
+    images.sort(key=_Image.rank)
+    shown = _fitting(images, max_bytes)
     head, script, tail = _parts(
         title=escape(title),
         figures="".join(_figure(*figure) for figure in totals.figures()),
-        note=_note(len(shown), len(photos), labels_folder),
+        note=_note(len(shown), len(images), labels_folder),
         table=_table(totals, classes),
         data=_inline(
             {
@@ -85,7 +85,7 @@ def write_report(
                 "layers": {name: _TITLES[name] for name in LAYERS if name in totals.layers},
                 "columns": list(COLUMNS),
                 "page": PAGE,
-                "photos": [photo.row for photo in shown],
+                "images": [image.row for image in shown],
             }
         ),
     )
@@ -100,8 +100,8 @@ def write_report(
 
 
 @dataclass(frozen=True)
-class _Photo:
-    """What has to be known of a photo to find and sort it."""
+class _Image:
+    """What has to be known of an image to find and sort it."""
 
     file: Path
     row: dict[str, Any]
@@ -109,7 +109,7 @@ class _Photo:
     """of its entry, bytes"""
 
     @classmethod
-    def of(cls, file: Path, entry: ReportEntry) -> _Photo:
+    def of(cls, file: Path, entry: ReportEntry) -> _Image:
         miou = entry.miou
         seen = entry.pixels[:, 1:].any(axis=1) & (entry.pixels[:, 0] > 0)
         row = {
@@ -128,11 +128,11 @@ class _Photo:
 
 @dataclass
 class _Totals:
-    """Figures of all photos."""
+    """Figures of all images."""
 
     pixels: Pixels = field(default_factory=lambda: np.zeros((256, len(COLUMNS)), np.int64))
-    photos: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-    """(256,) photos by class"""
+    images: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    """(256,) images by class"""
     layers: set[str] = field(default_factory=set)
     count: int = 0
     scored: int = 0
@@ -142,7 +142,7 @@ class _Totals:
 
     def add(self, entry: ReportEntry) -> None:
         self.pixels[entry.pixels[:, 0], 1:] += entry.pixels[:, 1:]
-        self.photos[entry.pixels[entry.pixels[:, 1:].any(axis=1), 0]] += 1
+        self.images[entry.pixels[entry.pixels[:, 1:].any(axis=1), 0]] += 1
         self.layers |= entry.pictures.keys()
         self.count += 1
         self.scored += entry.scored
@@ -154,31 +154,31 @@ class _Totals:
         """(name, value, what it says more) of each figure on top of the page."""
         if (miou := mean_iou(self.pixels)) is not None:
             before, after = (100 * value for value in miou)
-            more = "" if self.scored == self.count else f"{self.scored:,} photos with ground truth"
+            more = "" if self.scored == self.count else f"{self.scored:,} images with ground truth"
             yield "mIoU of pseudo labels", f"{before:.1f}", more
             yield "mIoU of refined labels", f"{after:.1f}", f"{after - before:+.1f} points"
-        yield "photos", f"{self.count:,}", ""
+        yield "images", f"{self.count:,}", ""
         if self.changed:
-            yield "pixels changed", f"{100 * np.mean(self.changed):.1f}%", "mean over photos"
+            yield "pixels changed", f"{100 * np.mean(self.changed):.1f}%", "mean over images"
         if self.masks:
-            yield "masks", f"{self.masks:,}", f"{self.masks / len(self.changed):.0f} a photo"
+            yield "masks", f"{self.masks:,}", f"{self.masks / len(self.changed):.0f} an image"
         if self.seconds:
             yield (
-                "seconds a photo",
+                "seconds an image",
                 f"{np.mean(self.seconds):.1f}",
                 f"{sum(self.seconds):,.0f} in all",
             )
 
 
-def _fitting(photos: list[_Photo], max_bytes: int) -> list[_Photo]:
-    ends = np.cumsum([photo.length for photo in photos])
-    return photos[: max(1, int(np.searchsorted(ends, max_bytes, side="right")))]
+def _fitting(images: list[_Image], max_bytes: int) -> list[_Image]:
+    ends = np.cumsum([image.length for image in images])
+    return images[: max(1, int(np.searchsorted(ends, max_bytes, side="right")))]
 
 
-def _blocks(photos: Sequence[_Photo]) -> Iterator[str]:
-    for index, photo in enumerate(photos):
-        text = _inline(ReportEntry.read(photo.file).to_json())
-        yield f'<script type="application/json" id="photo-{index}">{text}</script>\n'
+def _blocks(images: Sequence[_Image]) -> Iterator[str]:
+    for index, image in enumerate(images):
+        text = _inline(ReportEntry.read(image.file).to_json())
+        yield f'<script type="application/json" id="image-{index}">{text}</script>\n'
 
 
 def _inline(value: Any) -> str:
@@ -188,7 +188,7 @@ def _inline(value: Any) -> str:
 
 
 def _parts(**values: str) -> tuple[str, str, str]:
-    """The page before the first photos, between them and the others, and after."""
+    """The page before the first images, between them and the others, and after."""
     assets = files("samrefine_runtime.report")
     text = {
         name: (assets / name).read_text("utf-8") for name in ("page.html", "style.css", "script.js")
@@ -198,7 +198,7 @@ def _parts(**values: str) -> tuple[str, str, str]:
     )
     # A name may hold half a surrogate pair, which no encoding can write.
     clean = page.encode("utf-8", "replace").decode("utf-8")
-    head, script, tail = clean.split("<!-- photos -->\n")
+    head, script, tail = clean.split("<!-- images -->\n")
     return head, script, tail
 
 
@@ -206,7 +206,7 @@ def _note(shown: int, count: int, labels_folder: str) -> str:
     if shown == count:
         return ""
     return (
-        f'<p class="note">The {shown:,} photos that changed most are shown below, which keeps this '
+        f'<p class="note">The {shown:,} images that changed most are shown below, which keeps this '
         f"page quick. The figures count all {count:,}; the labels of all are in "
         f"<code>{escape(labels_folder)}/</code>.</p>"
     )
@@ -223,29 +223,29 @@ def _table(totals: _Totals, classes: Sequence[str]) -> str:
     """Head and body of the per-class table: IoU, or shares of the pixels without ground truth."""
     scored = bool(totals.scored)
     if scored:
-        heads = ["Class", "Photos", "IoU before", "after", "gain"]
+        heads = ["Class", "Images", "IoU before", "after", "gain"]
         before, after = class_iou(totals.pixels)
     else:
-        heads = ["Class", "Photos", "% of pixels before", "after", "difference"]
+        heads = ["Class", "Images", "% of pixels before", "after", "difference"]
         before, after = (totals.pixels[:, i] / max(1, totals.pixels[:, i].sum()) for i in (1, 2))
     cells = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     if scored:
         cells += '<th scope="col" class="scale">○ before, ● after, 0 to 100</th>'
     rows = (
-        _name_cells(value, classes, int(totals.photos[value]))
+        _name_cells(value, classes, int(totals.images[value]))
         + _value_cells(100 * float(before[value]), 100 * float(after[value]), scored)
-        for value in np.flatnonzero(totals.photos).tolist()
+        for value in np.flatnonzero(totals.images).tolist()
     )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody>"
 
 
-def _name_cells(value: int, classes: Sequence[str], photos: int) -> str:
+def _name_cells(value: int, classes: Sequence[str], images: int) -> str:
     name = classes[value] if value < len(classes) else f"class {value}"
     red, green, blue = PALETTE[value].tolist()
     return (
         f'<th scope="row"><span class="swatch" style="background:rgb({red},{green},{blue})">'
-        f"</span>{escape(name)}</th><td>{photos:,}</td>"
+        f"</span>{escape(name)}</th><td>{images:,}</td>"
     )
 
 

@@ -1,4 +1,4 @@
-"""The report's small pictures: a photo, and transparent layers to lay over it.
+"""The report's small pictures: an image, and transparent layers to lay over it.
 
 In a layer, regions are half transparent and outlines opaque: the page makes the halves stronger
 or weaker without touching outlines, from the same picture.
@@ -16,13 +16,12 @@ from PIL import Image, features
 
 from samrefine_runtime.cam import CamResult
 from samrefine_runtime.image import RgbImage
-from samrefine_runtime.labels import IGNORE, PALETTE
+from samrefine_runtime.labels import IGNORE, PALETTE, LabelMap
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.refine import Label
 from samrefine_runtime.report.overlay import distinct_colours, edges
 
 LARGE_RUN = 400
-"""photos above which pictures are smaller, so that thousands fit into one page"""
+"""images above which pictures are smaller, so that thousands fit into one page"""
 
 HALF = 128
 """alpha of a region"""
@@ -36,26 +35,26 @@ Layer = NDArray[np.uint8]
 """(h, w, 4) uint8 RGBA"""
 
 
-def picture_side(photos: int) -> int:
-    """Longer side, pixels, of the pictures of a report on so many photos."""
-    return 320 if photos <= LARGE_RUN else 224
+def picture_side(images: int) -> int:
+    """Longer side, pixels, of the pictures of a report on so many images."""
+    return 320 if images <= LARGE_RUN else 224
 
 
 def small_size(size: tuple[int, ...], side: int) -> tuple[int, int]:
-    """(h, w) of the pictures of a photo (H, W, ...): the longer side is at most `side`."""
+    """(h, w) of the pictures of an image (H, W, ...): the longer side is at most `side`."""
     scale = min(1.0, side / max(size[:2]))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def photo_picture(photo: RgbImage, side: int) -> str:
-    """The photo (H, W, 3) as a data URI."""
-    height, width = small_size(photo.shape, side)
-    image = Image.fromarray(photo)
-    small = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+def image_picture(image: RgbImage, side: int) -> str:
+    """The image (H, W, 3) as a data URI."""
+    height, width = small_size(image.shape, side)
+    full = Image.fromarray(image)
+    small = full.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return _data_uri(small, "WEBP" if features.check("webp") else "JPEG", quality=60)
 
 
-def label_picture(label: Label, side: int) -> str:
+def label_picture(label: LabelMap, side: int) -> str:
     """A label map (H, W) in VOC's colours as a data URI; 255 is striped."""
     small = _sampled(label, side)
     layer = _layer(PALETTE[small], small > 0)
@@ -90,13 +89,13 @@ def cam_picture(cam: CamResult) -> str:
     return _layer_uri(np.dstack([colours, alpha]))
 
 
-def _sampled(label: Label, side: int) -> Label:
+def _sampled(label: LabelMap, side: int) -> LabelMap:
     rows, columns = _sample_points(label.shape, side)
     return label[rows[:, None], columns]
 
 
 def _sample_points(size: tuple[int, ...], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows (h,) and columns (w,) of the photo that its pictures show."""
+    """Rows (h,) and columns (w,) of the image that its pictures show."""
     height, width = small_size(size, side)
     rows = (np.arange(height) * 2 + 1) * size[0] // (2 * height)
     columns = (np.arange(width) * 2 + 1) * size[1] // (2 * width)
@@ -108,8 +107,8 @@ def _owners(masks: Masks, side: int) -> NDArray[np.int32]:
 
     Run lengths are looked up at the sampled pixels only: no mask is unpacked at full size.
     """
-    rows, columns = _sample_points(masks.size, side)
-    sampled = (columns[:, None] * masks.size[0] + rows).reshape(-1)
+    rows, columns = _sample_points(masks.image_shape, side)
+    sampled = (columns[:, None] * masks.image_shape[0] + rows).reshape(-1)
     starts, ends, owner = masks.spans()
     order = np.argsort(-masks.areas[owner], kind="stable")
     starts, ends = np.searchsorted(sampled, starts[order]), np.searchsorted(sampled, ends[order])

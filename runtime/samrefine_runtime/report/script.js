@@ -3,9 +3,9 @@
   const report = JSON.parse(document.getElementById("report").textContent);
   const layers = Object.keys(report.layers);
   const at = Object.fromEntries(report.columns.map((name, index) => [name, index]));
-  const scored = report.photos.some((photo) => photo.after !== null);
+  const scored = report.images.some((image) => image.after !== null);
   const hidden = new Set();
-  let order = report.photos.map((_, index) => index);
+  let order = report.images.map((_, index) => index);
   let page = 0;
 
   const byId = (id) => document.getElementById(id);
@@ -29,7 +29,7 @@
     return element;
   }
 
-  // Figures of one photo
+  // Figures of one image
 
   const area = (entry) => entry.size[0] * entry.size[1];
   const foreground = (entry) => entry.pixels.filter((row) => row[at.class] > 0);
@@ -82,7 +82,7 @@
     const miou = (value, column) =>
       row.after === null ? `${percent(covered(entry, column))} labelled` : `mIoU ${points(value)}`;
     switch (layer) {
-      case "photo": return [`${entry.size[1]} × ${entry.size[0]}`, ""];
+      case "image": return [`${entry.size[1]} × ${entry.size[0]}`, ""];
       case "cam": return [strongest(entry).join(", "), strongest(entry).join(", ") || "no class"];
       case "masks": return [String(entry.masks ?? ""), `${entry.masks} masks`];
       case "pseudo_label": return [miou(row.before, "before"), names(entry, "before")];
@@ -94,7 +94,7 @@
   const covered = (entry, column) =>
     foreground(entry).reduce((sum, row) => sum + row[at[column]], 0) / area(entry);
 
-  // One photo
+  // One image
 
   function picture(entry, row, layer) {
     const title = report.layers[layer];
@@ -106,10 +106,10 @@
     }
     const alt = `${title} of ${entry.image_id}${long ? `: ${long}` : ""}`;
     const stage = make("div", { class: "stage" });
-    if (layer === "photo") {
-      stage.append(make("img", { src: entry.pictures.photo, alt }));
+    if (layer === "image") {
+      stage.append(make("img", { src: entry.pictures.image, alt }));
     } else {
-      stage.append(make("img", { class: "under", src: entry.pictures.photo, alt: "" }),
+      stage.append(make("img", { class: "under", src: entry.pictures.image, alt: "" }),
         make("img", { class: "layer", src: entry.pictures[layer], alt }));
     }
     return figure(layer, stage, caption);
@@ -122,8 +122,8 @@
   }
 
   function card(index) {
-    const row = report.photos[index];
-    const block = byId(`photo-${index}`);
+    const row = report.images[index];
+    const block = byId(`image-${index}`);
     const title = make("h3", { id: `name-${index}` }, row.id);
     const article = make("article", { tabindex: "0", "aria-labelledby": `name-${index}` });
     if (!block) {
@@ -147,7 +147,7 @@
     page = Math.min(Math.max(wanted, 0), pages() - 1);
     const first = page * report.page;
     const cards = order.slice(first, first + report.page).map(card);
-    byId("cards").replaceChildren(...(cards.length ? cards : [make("p", { class: "empty" }, "No photo fits.")]));
+    byId("cards").replaceChildren(...(cards.length ? cards : [make("p", { class: "empty" }, "No image fits.")]));
     const last = Math.min(first + report.page, order.length);
     const where = order.length ? `${(first + 1).toLocaleString("en")}–${last.toLocaleString("en")} of ${order.length.toLocaleString("en")}` : "0";
     for (const end of ["", "-below"]) {
@@ -157,41 +157,41 @@
     }
   }
 
-  // Smaller comes first; photos that lack the figure come last
-  const known = (value) => (photo) => (photo.after === null ? Infinity : value(photo));
+  // Smaller comes first; images that lack the figure come last
+  const known = (value) => (image) => (image.after === null ? Infinity : value(image));
   const sorts = {
     changed: () => 0,
-    gain: known((photo) => photo.before - photo.after),
-    loss: known((photo) => photo.after - photo.before),
-    after: known((photo) => photo.after),
+    gain: known((image) => image.before - image.after),
+    loss: known((image) => image.after - image.before),
+    after: known((image) => image.after),
   };
 
   function compared(wanted) {
-    const photos = report.photos;
+    const images = report.images;
     const alphabet = new Intl.Collator("en", { numeric: true });
-    if (wanted === "name") return (a, b) => alphabet.compare(photos[a].id, photos[b].id);
-    const keys = photos.map(sorts[wanted]);
+    if (wanted === "name") return (a, b) => alphabet.compare(images[a].id, images[b].id);
+    const keys = images.map(sorts[wanted]);
     return (a, b) => (keys[a] === keys[b] ? a - b : keys[a] - keys[b]);
   }
 
   function choose() {
     const wanted = byId("class").value;
     const text = byId("find").value.trim().toLowerCase();
-    const photos = report.photos;
-    order = photos.map((_, index) => index).filter((index) =>
-      (wanted === "" || photos[index].classes.includes(Number(wanted))) &&
-      photos[index].id.toLowerCase().includes(text));
+    const images = report.images;
+    order = images.map((_, index) => index).filter((index) =>
+      (wanted === "" || images[index].classes.includes(Number(wanted))) &&
+      images[index].id.toLowerCase().includes(text));
     order.sort(compared(byId("sort").value));
     show(0);
-    say(`${order.length} photos`);
+    say(`${order.length} images`);
   }
 
   function turn(step) {
     const target = page + step;
     if (target < 0 || target >= pages()) return;
     show(target);
-    byId("photos").scrollIntoView({ behavior: "instant" });
-    say(`photos ${byId("where").textContent}`);
+    byId("images").scrollIntoView({ behavior: "instant" });
+    say(`images ${byId("where").textContent}`);
   }
 
   function move(step) {
@@ -271,7 +271,7 @@
     button.addEventListener("click", () => toggle(layer));
     byId("columns").append(button);
   });
-  const present = new Set(report.photos.flatMap((photo) => photo.classes));
+  const present = new Set(report.images.flatMap((image) => image.classes));
   for (const value of [...present].sort((a, b) => a - b)) {
     byId("class").append(make("option", { value }, className(value)));
   }

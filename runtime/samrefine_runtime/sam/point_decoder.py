@@ -1,58 +1,71 @@
-"""SAM's mask decoder for point prompts: all of a photo's prompts see one image."""
+"""SAM's mask decoder for point prompts: all prompts of an image see the same embedding."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime.backends.ort import Backend, OrtSession
-from samrefine_runtime.bundle import Bundle, SamImage
+from samrefine_runtime import backends
+from samrefine_runtime.backends import SessionOptions
+from samrefine_runtime.bundle import Bundle, SamSpec
 from samrefine_runtime.sam.encoder import ImageEmbedding
 
 _log = logging.getLogger(__name__)
 
+_FEATURE_COPIES = 8
+"""Peak memory of one prompt in copies of the image features, measured on ViT-B and MobileSAM."""
 
-class PromptedImage(NamedTuple):
-    """A photo that is ready for prompts."""
+
+class PreparedImage(NamedTuple):
+    """An image that is ready for prompts."""
 
     embedding: ImageEmbedding
     shared: Mapping[str, Any]
-    """what all prompts share, by the names the decoder's graph has for it"""
+    """What all prompts share, by the names of the decoder graph's inputs; on the device."""
 
 
 class Decoded(NamedTuple):
     """Masks of a batch of points that pass the predicted IoU."""
 
     logits: NDArray[np.float32]
-    """(K, h, w) low-res logits"""
+    """(K, h, w) low-res logits."""
     scores: NDArray[np.float32]
-    """(K,) predicted IoU"""
+    """(K,) predicted IoU."""
     owners: NDArray[np.int64]
-    """(K,) which point of the batch each mask belongs to"""
+    """(K,) which point of the batch each mask belongs to."""
 
 
 class PointDecoder:
-    """Runs `everything_image.onnx` once a photo and `everything_prompts.onnx` once a batch."""
+    """Runs `everything_image.onnx` once per image, `everything_prompts.onnx` once per batch."""
 
-    def __init__(self, bundle: Bundle, *, backend: Backend = "auto", threads: int | None = None):
-        image, prompts = (bundle.graph(f"everything_{part}").path for part in ("image", "prompts"))
-        self._image = OrtSession(image, backend=backend, threads=threads, frees_memory=True)
-        self._prompts = OrtSession(prompts, backend=backend, threads=threads)
+    def __init__(self, bundle: Bundle, session: SessionOptions | None = None):
+        """Open the graphs. Raises BundleError or BackendError."""
+        options = session or SessionOptions()
+        once = replace(options, frees_memory=True)
+        self._image = backends.open(bundle.graph("everything_image"), once)
+        self._prompts = backends.open(bundle.graph("everything_prompts"), options)
 
-    def prepare(self, embedding: ImageEmbedding) -> PromptedImage:
-        """What does not depend on the prompts."""
-        shared = self._image.keep({"image_embeddings": embedding.features})
-        return PromptedImage(embedding, shared)
+    def prepare(self, embedding: ImageEmbedding) -> PreparedImage:
+        """Compute what does not depend on the prompts."""
+        shared = self._image.run_on_device({"image_embeddings": embedding.features})
+        return PreparedImage(embedding, shared)
 
     def decode(
-        self, image: PromptedImage, points: NDArray[np.float64], pred_iou_thresh: float
+        self, image: PreparedImage, points: NDArray[np.float64], pred_iou_thresh: float
     ) -> Decoded:
-        """Masks of points (N, 2) XY in the photo whose predicted IoU is above the threshold.
-        Where memory is short, of one half of the points after the other.
+        """Decode points into the masks whose predicted IoU is above the threshold.
+
+        Where memory is short, one half of the points is decoded after the other.
+
+        Args:
+            image: what `prepare` returned.
+            points: (N, 2) XY in the image.
+            pred_iou_thresh: masks must exceed it.
 
         Raises:
             MemoryError: not even one point fits.
@@ -62,7 +75,7 @@ class PointDecoder:
         except MemoryError:
             if len(points) == 1:
                 raise
-            _log.warning("out of memory at %d prompts a batch, halving it", len(points))
+            _log.warning("out of memory at %d prompts per batch, halving it", len(points))
         half = len(points) // 2
         first = self.decode(image, points[:half], pred_iou_thresh)
         second = self.decode(image, points[half:], pred_iou_thresh)
@@ -73,7 +86,7 @@ class PointDecoder:
         )
 
     def _decode_at_once(
-        self, image: PromptedImage, points: NDArray[np.float64], pred_iou_thresh: float
+        self, image: PreparedImage, points: NDArray[np.float64], pred_iou_thresh: float
     ) -> Decoded:
         outputs = self._prompts.run(
             {
@@ -82,11 +95,15 @@ class PointDecoder:
                 **image.shared,
             }
         )
-        names = ("low_res_masks", "iou_predictions", "point_index")
-        return Decoded(*(outputs[name] for name in names))
+        return Decoded(
+            logits=outputs["low_res_masks"],
+            scores=outputs["iou_predictions"],
+            owners=outputs["point_index"],
+        )
 
 
-def batch_size(sam: SamImage, memory_mb: int) -> int:
-    """Prompts that fit: measured, one takes about eight times its copy of the image features."""
+def batch_size(sam: SamSpec, memory_mb: int) -> int:
+    """Return how many prompts fit into memory, at least one."""
     channels, height, width = sam.embedding
-    return max(1, int(memory_mb * 1e6 / (8 * 4 * channels * height * width)))
+    features = np.dtype(np.float32).itemsize * channels * height * width
+    return max(1, int(memory_mb * 1e6 / (_FEATURE_COPIES * features)))

@@ -5,37 +5,47 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from samrefine_runtime.backends.ort import Backend, OrtSession
+from samrefine_runtime import backends
+from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.image import RgbImage
 from samrefine_runtime.masks.resample import MaskResampler
 from samrefine_runtime.sam.encoder import ImageEmbedding, ImageEncoder
-from samrefine_runtime.sam.grids import Crop
+from samrefine_runtime.sam.grids import whole_image
 
 Floats = NDArray[np.float32]
+
+# The values of point_labels that SAM's prompt encoder knows, beside 0 and 1
+_BOX_CORNERS = (2.0, 3.0)
+_PADDING = -1.0
 
 
 class Predictor:
     """SamPredictor without torch: `set_image` once, then any number of prompts."""
 
-    def __init__(self, bundle: Bundle, *, backend: Backend = "auto", threads: int | None = None):
+    def __init__(self, bundle: Bundle, *, session: SessionOptions | None = None):
         """Open the bundle's graphs. Raises BundleError or BackendError."""
-        self.encoder = ImageEncoder(bundle, backend=backend, threads=threads)
-        graph = bundle.graph("decoder")
-        self._decoder = OrtSession(graph.path, backend=backend, threads=threads)
-        _, height, width = self.encoder.sam.embedding
-        self.low_res_size = (4 * height, 4 * width)
+        self.sam = bundle.require_sam()
+        self.encoder = ImageEncoder(bundle, session)
+        self._decoder = backends.open(bundle.graph("decoder"), session or SessionOptions())
         self._embedding: ImageEmbedding | None = None
 
     @property
     def mask_threshold(self) -> float:
-        """Logits above it belong to the mask."""
-        return self.encoder.sam.mask_threshold
+        """The logit above which a pixel belongs to the mask."""
+        return self.sam.mask_threshold
 
     def set_image(self, image: RgbImage) -> None:
-        """Encode a photo (H, W, 3) uint8 RGB; later predictions are about it. Raises ImageError."""
+        """Encode an image (H, W, 3) uint8 RGB; later predictions are about it.
+
+        Raises ImageError.
+        """
         self._embedding = self.encoder.embed(image)
+
+    def get_image_embedding(self) -> Floats:
+        """Return the image embedding (1, C, h, w). Raises SettingsError before `set_image`."""
+        return self._current().features
 
     def predict(
         self,
@@ -46,22 +56,22 @@ class Predictor:
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[NDArray[np.bool_] | Floats, Floats, Floats]:
-        """Masks of one prompt, as `SamPredictor.predict`.
+        """Predict the masks of one prompt, as `SamPredictor.predict`.
 
         Args:
-            point_coords: (K, 2) XY pixels of the photo.
+            point_coords: (K, 2) XY pixels of the image.
             point_labels: (K,) 1 foreground, 0 background.
-            box: (4,) or (1, 4) XYXY pixels of the photo.
+            box: (4,) or (1, 4) XYXY pixels of the image.
             mask_input: (1, h, w) low-res logits of an earlier prediction.
             multimask_output: three masks for an ambiguous prompt, else one.
-            return_logits: logits in the place of masks.
+            return_logits: logits instead of masks.
 
         Returns:
             Masks (M, H, W) bool (or float32 logits), predicted IoU (M,) and low-res logits
             (M, h, w), which may serve as mask_input.
 
         Raises:
-            SettingsError: no photo is set, or a prompt has another shape.
+            SettingsError: no image is set, or a prompt has another shape.
         """
         low_res, scores = self.predict_low_res(
             None if point_coords is None else np.asarray(point_coords, np.float64)[None],
@@ -70,7 +80,7 @@ class Predictor:
             None if mask_input is None else mask_input[None],
             multimask_output,
         )
-        logits = self.to_photo(low_res[0])
+        logits = self.to_image(low_res[0])
         masks = logits if return_logits else logits > self.mask_threshold
         return masks, scores[0], low_res[0]
 
@@ -82,10 +92,10 @@ class Predictor:
         mask_input: Floats | None = None,
         multimask_output: bool = True,
     ) -> tuple[Floats, Floats]:
-        """Low-res logits (N, M, h, w) and predicted IoU (N, M) of N prompts at once.
+        """Predict low-res logits (N, M, h, w) and predicted IoU (N, M) of N prompts at once.
 
         Args:
-            point_coords: (N, K, 2) XY pixels of the photo.
+            point_coords: (N, K, 2) XY pixels of the image.
             point_labels: (N, K).
             boxes: (N, 4) XYXY.
             mask_input: (N, 1, h, w) low-res logits.
@@ -103,24 +113,26 @@ class Predictor:
                 "has_mask_input": np.full(len(coords), mask_input is not None, np.float32),
             }
         )
+        # The first mask is the single one, the others those for ambiguous prompts
         kept = slice(1, None) if multimask_output else slice(0, 1)
         return outputs["low_res_masks"][:, kept], outputs["iou_predictions"][:, kept]
 
-    def to_photo(self, low_res: Floats) -> Floats:
-        """Logits (M, H, W) at the photo's size of low-res logits (M, h, w)."""
+    def to_image(self, low_res: Floats) -> Floats:
+        """Resample low-res logits (M, h, w) to the image, (M, H, W)."""
         embedding = self._current()
-        height, width = embedding.size
-        crop = Crop((0, 0, width, height), 0)
-        resampler = MaskResampler(low_res.shape[1:], embedding.input_size, crop, (height, width))
+        box = whole_image(embedding.image_shape).box
+        resampler = MaskResampler(
+            low_res.shape[1:], embedding.input_side, box, embedding.image_shape
+        )
         return np.stack([resampler.logits(mask) for mask in low_res])
 
     def _current(self) -> ImageEmbedding:
         if self._embedding is None:
-            raise SettingsError("no photo is set: call set_image first")
+            raise SettingsError("no image is set: call set_image first")
         return self._embedding
 
     def _mask_prompts(self, mask_input: Floats | None, prompts: int) -> Floats:
-        shape = (prompts, 1, *self.low_res_size)
+        shape = (prompts, 1, *self.sam.low_res_shape)
         if mask_input is None:
             return np.zeros(shape, np.float32)
         if mask_input.shape != shape:
@@ -134,16 +146,18 @@ def _prompts(
     boxes: NDArray[np.float64] | None,
     mask_input: Floats | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points (N, K, 2) and labels (N, K) in SAM's order: points, then the box's corners (labels 2
-    and 3), or one padding point (label -1) where points come without a box."""
+    """Combine prompts into points (N, K, 2) and labels (N, K) in SAM's order.
+
+    Points come first, then the box's corners, or one padding point where there is no box.
+    """
     prompts = _count(coords, labels, boxes, mask_input)
     parts = [(np.zeros((prompts, 0, 2)), np.zeros((prompts, 0)))]
     if coords is not None and labels is not None:
         parts.append((coords, labels))
     if boxes is not None:
-        parts.append((boxes.reshape(prompts, 2, 2), np.tile([2.0, 3.0], (prompts, 1))))
+        parts.append((boxes.reshape(prompts, 2, 2), np.tile(_BOX_CORNERS, (prompts, 1))))
     elif coords is not None:
-        parts.append((np.zeros((prompts, 1, 2)), np.full((prompts, 1), -1.0)))
+        parts.append((np.zeros((prompts, 1, 2)), np.full((prompts, 1), _PADDING)))
     points, kinds = zip(*parts, strict=True)
     return np.concatenate(points, axis=1), np.concatenate(kinds, axis=1)
 
@@ -154,9 +168,9 @@ def _count(
     boxes: NDArray[np.float64] | None,
     mask_input: Floats | None,
 ) -> int:
-    """Number of prompts; SettingsError where shapes do not agree."""
+    """Return the number of prompts. Raises SettingsError where shapes disagree."""
     if (coords is None) != (labels is None):
-        raise SettingsError("point_coords and point_labels are only given together")
+        raise SettingsError("point_coords and point_labels must be given together")
     if (
         coords is not None
         and labels is not None
@@ -169,5 +183,5 @@ def _count(
         raise SettingsError(f"boxes are {boxes.shape}, expected (N, 4)")
     counts = {len(part) for part in (coords, boxes, mask_input) if part is not None}
     if len(counts) > 1:
-        raise SettingsError(f"points, boxes and masks are of {sorted(counts)} prompts")
+        raise SettingsError(f"prompt counts disagree: {sorted(counts)}")
     return counts.pop() if counts else 1

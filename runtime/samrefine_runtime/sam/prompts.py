@@ -1,68 +1,131 @@
-"""Which points of the grid SAM is asked about."""
+"""Which points of the grid become prompts."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime.errors import SettingsError
+from samrefine_runtime.labels import IGNORE, LabelMap
 from samrefine_runtime.masks.masks import Coverage, Masks
-from samrefine_runtime.refine import IGNORE, Label
 from samrefine_runtime.sam.grids import Crop, Points
 
 PromptMode = Literal["guided", "hierarchical", "grid"]
-"""grid: every point. hierarchical: every second one along each axis, then those that no mask
-found so far explains. guided: hierarchical, and only in or near the pseudo label"""
-PROMPT_MODES: tuple[str, ...] = get_args(PromptMode)
-
-_EXPLAINS = 0.5
-"""share of the photo; what is larger is rather what things lie on than a thing"""
+"""A name in PROMPT_MODES."""
 
 
-def in_rounds(grid: Points) -> list[Points]:
-    """A grid (N, 2) XY split into every second point along each axis, and the rest."""
+def one_round(grid: Points) -> list[Points]:
+    """Return the whole grid (N, 2) XY as the only round."""
+    return [grid]
+
+
+def coarse_to_fine(grid: Points) -> list[Points]:
+    """Split a grid (N, 2) XY into every second point along each axis, and the rest."""
     ranks = [np.unique(axis, return_inverse=True)[1].reshape(-1) for axis in grid.T]
-    first = (ranks[0] % 2 == 1) & (ranks[1] % 2 == 1)
-    return [grid[first], grid[~first]]
+    is_coarse = (ranks[0] % 2 == 1) & (ranks[1] % 2 == 1)
+    return [grid[is_coarse], grid[~is_coarse]]
 
 
-def points_in(crop: Crop, grid: Points, region: NDArray[np.bool_] | None) -> Points:
-    """Grid points (N, 2) XY in pixels of the crop, those inside `region` of the photo only."""
-    left, top, right, bottom = crop.box
-    points: Points = grid * np.array([right - left, bottom - top])
-    return points if region is None else points[_at(points, crop, region)]
+@dataclass(frozen=True)
+class PromptPlan:
+    """How a prompt mode chooses points."""
+
+    help: str
+    """One phrase for the command line."""
+    rounds: Callable[[Points], list[Points]]
+    """Splits a grid (N, 2) into rounds; a round skips the points that masks of earlier rounds
+    cover."""
+    needs_pseudo_label: bool = False
+    """Whether only points in or near the pseudo label are asked."""
 
 
-def unexplained(points: Points, crop: Crop, masks: Masks) -> Points:
-    """The points (N, 2) XY in pixels of the crop that lie in no mask of at most half the photo."""
-    if len(masks) == 0:
-        return points
-    height, width = masks.size
-    explains = masks.areas <= _EXPLAINS * height * width
-    covered = Coverage(masks).count(explains).reshape(width, height).T > 0
-    return points[~_at(points, crop, covered)]
+PROMPT_MODES: Mapping[PromptMode, PromptPlan] = {
+    "guided": PromptPlan(
+        "coarse to fine, in or near the pseudo label only", coarse_to_fine, needs_pseudo_label=True
+    ),
+    "hierarchical": PromptPlan("coarse to fine, skipping points in masks", coarse_to_fine),
+    "grid": PromptPlan("every point, as SAM does", one_round),
+}
+
+_MAX_COVER = 0.5
+"""Fraction of the image above which a mask does not cover its points: what is larger is rather
+the ground that things lie on than a thing. Chosen on 200 drawn scenes and 150 VOC images."""
+
+_MARGIN = 1 / 32
+"""Fraction of the longer side: one step of SAM's default grid."""
 
 
-def prompt_region(pseudo_label: Label, margin: float = 1 / 32) -> NDArray[np.bool_]:
-    """Where a point prompt can lead to a mask that matters to the refinement, (H, W) bool.
+def prompt_region(
+    mode: PromptMode, pseudo_label: LabelMap | None, image_shape: tuple[int, int]
+) -> NDArray[np.bool_] | None:
+    """Return where a prompt mode may ask, (H, W) bool, or None for everywhere.
+
+    Raises:
+        SettingsError: the mode needs a pseudo label, and there is none or one of another shape.
+    """
+    if not PROMPT_MODES[mode].needs_pseudo_label:
+        return None
+    if pseudo_label is None:
+        raise SettingsError(f"{mode} prompts need a pseudo label; without one, use grid")
+    if pseudo_label.shape != image_shape:
+        raise SettingsError(
+            f"pseudo label is {pseudo_label.shape}, expected {image_shape} (H, W) as its image"
+        )
+    return near_label(pseudo_label)
+
+
+def near_label(pseudo_label: LabelMap, margin: float = _MARGIN) -> NDArray[np.bool_]:
+    """Find where a point prompt can lead to a mask that matters to the refinement.
 
     A mask matters if it overlaps the pseudo label, and such a mask is found from the points it
     has there; the margin adds the points just beside it.
 
     Args:
         pseudo_label: (H, W) uint8.
-        margin: of the longer side; the default is one step of SAM's grid.
+        margin: fraction of the longer side.
+
+    Returns:
+        (H, W) bool.
     """
     labelled = ((pseudo_label > 0) & (pseudo_label != IGNORE)).astype(np.uint8)
     reach = 2 * math.ceil(margin * max(pseudo_label.shape)) + 1
     return np.asarray(cv2.dilate(labelled, np.ones((reach, reach), np.uint8)) > 0)
 
 
+def points_in(crop: Crop, grid: Points, region: NDArray[np.bool_] | None) -> Points:
+    """Scale a grid to a crop, keeping the points inside `region` (H, W) of the image.
+
+    Args:
+        crop: the part of the image that is encoded.
+        grid: (N, 2) XY in [0, 1].
+        region: (H, W) bool, None to keep all.
+
+    Returns:
+        (K, 2) XY in pixels of the crop.
+    """
+    left, top, right, bottom = crop.box
+    points: Points = grid * np.array([right - left, bottom - top])
+    return points if region is None else points[_at(points, crop, region)]
+
+
+def uncovered(points: Points, crop: Crop, masks: Masks) -> Points:
+    """Return the points (N, 2) XY in pixels of the crop that lie in no mask, large masks aside."""
+    if len(masks) == 0:
+        return points
+    height, width = masks.image_shape
+    small_enough = masks.areas <= _MAX_COVER * height * width
+    covered = Coverage(masks).count(small_enough).reshape(width, height).T > 0
+    return points[~_at(points, crop, covered)]
+
+
 def _at(points: Points, crop: Crop, region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What `region` (H, W) of the photo says at points (N, 2) of a crop."""
+    """Look up `region` (H, W) of the image at points (N, 2) of a crop."""
     x, y = (points + np.array(crop.box[:2])).astype(np.intp).T
     inside = region[y.clip(0, region.shape[0] - 1), x.clip(0, region.shape[1] - 1)]
     return np.asarray(inside.astype(bool))

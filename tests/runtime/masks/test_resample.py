@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from samrefine_runtime.image import resized_size
+from samrefine_runtime.image import resized_shape
 from samrefine_runtime.masks import resample, rle
 from samrefine_runtime.masks.resample import MaskResampler, bilinear_matrix
 from samrefine_runtime.sam.grids import Crop
@@ -32,7 +32,7 @@ def torch_logits(low_res: NDArray[np.float32], size: tuple[int, int]) -> NDArray
     """`Sam.postprocess_masks`: to the input's size, cut the padding off, to the photo's size."""
     logits = torch.from_numpy(low_res)[None, None]
     logits = F.interpolate(logits, (INPUT, INPUT), mode="bilinear", align_corners=False)
-    height, width = resized_size(size, INPUT)
+    height, width = resized_shape(size, INPUT)
     logits = logits[..., :height, :width]
     return F.interpolate(logits, size, mode="bilinear", align_corners=False)[0, 0].numpy()
 

@@ -12,7 +12,7 @@ from samrefine_runtime.errors import OutputError
 from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.report.overlay import draw_label, draw_masks, write_picture
-from tests.photos import synthetic
+from tests.samples import synthetic
 
 PHOTO = synthetic((20, 30))
 

@@ -27,8 +27,8 @@ from samrefine_runtime.sam.generator import (
     settings_for,
 )
 from samrefine_runtime.sam.grids import point_grid
-from samrefine_runtime.sam.prompts import in_rounds
-from tests.photos import synthetic
+from samrefine_runtime.sam.prompts import coarse_to_fine
+from tests.samples import ONE_THREAD, synthetic
 
 PHOTO = synthetic((48, 72))
 
@@ -39,7 +39,7 @@ def bundle(lively_bundle: Path) -> Bundle:
 
 
 def make(bundle: Bundle, **settings: Any) -> MaskGenerator:
-    return MaskGenerator(bundle, threads=1, **settings)
+    return MaskGenerator(bundle, session=ONE_THREAD, **settings)
 
 
 def assert_same(actual: Masks, expected: Masks, stability: float = 1e-5) -> None:
@@ -160,7 +160,7 @@ def test_region_of_another_size(bundle: Bundle) -> None:
 
 
 def test_hierarchical_asks_again_where_no_mask_explains_the_point(bundle: Bundle) -> None:
-    coarse, fine = in_rounds(point_grid(8))
+    coarse, fine = coarse_to_fine(point_grid(8))
     first = make(bundle, point_grids=[coarse]).generate(PHOTO)
     height, width = PHOTO.shape[:2]
     small = [first.dense(i) for i in np.flatnonzero(first.areas <= height * width / 2)]

@@ -13,8 +13,8 @@ import pytest
 from samrefine_runtime.backends.ort import OrtSession
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.sam.encoder import ImageEncoder
-from samrefine_runtime.sam.point_decoder import Decoded, PointDecoder, PromptedImage, batch_size
-from tests.photos import synthetic
+from samrefine_runtime.sam.point_decoder import Decoded, PointDecoder, PreparedImage, batch_size
+from tests.samples import ONE_THREAD, synthetic
 
 POINTS = np.random.default_rng(0).random((9, 2)) * [72, 48]
 
@@ -26,12 +26,12 @@ def bundle(lively_bundle: Path) -> Bundle:
 
 @pytest.fixture
 def decoder(bundle: Bundle) -> PointDecoder:
-    return PointDecoder(bundle, threads=1)
+    return PointDecoder(bundle, session=ONE_THREAD)
 
 
 @pytest.fixture
-def prompted(bundle: Bundle, decoder: PointDecoder) -> PromptedImage:
-    return decoder.prepare(ImageEncoder(bundle, threads=1).embed(synthetic((48, 72))))
+def prompted(bundle: Bundle, decoder: PointDecoder) -> PreparedImage:
+    return decoder.prepare(ImageEncoder(bundle, session=ONE_THREAD).embed(synthetic((48, 72))))
 
 
 def assert_same(actual: Decoded, expected: Decoded) -> None:
@@ -42,10 +42,10 @@ def assert_same(actual: Decoded, expected: Decoded) -> None:
 
 
 def test_the_single_graph_gives_the_same(
-    bundle: Bundle, decoder: PointDecoder, prompted: PromptedImage
+    bundle: Bundle, decoder: PointDecoder, prompted: PreparedImage
 ) -> None:
     threshold = float(np.median(decoder.decode(prompted, POINTS, -np.inf).scores))
-    outputs = OrtSession(bundle.graph("everything").path, threads=1).run(
+    outputs = OrtSession(bundle.graph("everything").path, session=ONE_THREAD).run(
         {
             "image_embeddings": prompted.embedding.features,
             "point_coords": prompted.embedding.to_input(POINTS),
@@ -60,7 +60,7 @@ def test_the_single_graph_gives_the_same(
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_batch_size_does_not_change_the_logits(
-    decoder: PointDecoder, prompted: PromptedImage, size: int
+    decoder: PointDecoder, prompted: PreparedImage, size: int
 ) -> None:
     at_once = decoder.decode(prompted, POINTS, -np.inf)
     starts = range(0, len(POINTS), size)
@@ -70,7 +70,7 @@ def test_batch_size_does_not_change_the_logits(
     assert_same(Decoded(logits, scores, np.concatenate(owners)), at_once)
 
 
-def test_no_survivor_gives_empty_arrays(decoder: PointDecoder, prompted: PromptedImage) -> None:
+def test_no_survivor_gives_empty_arrays(decoder: PointDecoder, prompted: PreparedImage) -> None:
     decoded = decoder.decode(prompted, POINTS, np.inf)
     assert decoded.logits.shape == (0, 64, 64)
     assert decoded.scores.shape == decoded.owners.shape == (0,)
@@ -92,7 +92,7 @@ def short_of_memory(decoder: PointDecoder, fits: int, monkeypatch: pytest.Monkey
 
 def test_a_batch_too_large_is_halved(
     decoder: PointDecoder,
-    prompted: PromptedImage,
+    prompted: PreparedImage,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -105,7 +105,7 @@ def test_a_batch_too_large_is_halved(
 
 
 def test_a_single_prompt_that_does_not_fit_is_an_error(
-    decoder: PointDecoder, prompted: PromptedImage, monkeypatch: pytest.MonkeyPatch
+    decoder: PointDecoder, prompted: PreparedImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short_of_memory(decoder, 0, monkeypatch)
     with pytest.raises(MemoryError):

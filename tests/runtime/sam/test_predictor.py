@@ -11,7 +11,7 @@ import pytest
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.errors import BundleError, ImageError, SettingsError
 from samrefine_runtime.sam.predictor import Predictor
-from tests.photos import synthetic
+from tests.samples import ONE_THREAD, synthetic
 
 PHOTO = synthetic((40, 60))
 POINT: dict[str, Any] = {"point_coords": [[20, 10]], "point_labels": [1]}
@@ -20,7 +20,7 @@ BOX: dict[str, Any] = {"box": [5, 5, 40, 30]}
 
 @pytest.fixture(scope="module")
 def predictor(lively_bundle: Path) -> Predictor:
-    made = Predictor(Bundle.load(lively_bundle), threads=1)
+    made = Predictor(Bundle.load(lively_bundle), session=ONE_THREAD)
     made.set_image(PHOTO)
     return made
 
@@ -96,7 +96,7 @@ def test_many_prompts_are_each_alone(predictor: Predictor) -> None:
 
 
 def test_before_set_image(lively_bundle: Path) -> None:
-    fresh = Predictor(Bundle.load(lively_bundle), threads=1)
+    fresh = Predictor(Bundle.load(lively_bundle), session=ONE_THREAD)
     with pytest.raises(SettingsError, match="no photo is set: call set_image first"):
         fresh.predict(**POINT)
 

@@ -9,19 +9,19 @@ from hypothesis.extra import numpy as hnp
 
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.sam.grids import Crop, point_grid
-from samrefine_runtime.sam.prompts import in_rounds, points_in, prompt_region, unexplained
+from samrefine_runtime.sam.prompts import coarse_to_fine, points_in, prompt_region, uncovered
 
 
 @given(st.integers(1, 40))
 def test_rounds_share_the_grid(points_per_side: int) -> None:
     grid = point_grid(points_per_side)
-    first, rest = in_rounds(grid)
+    first, rest = coarse_to_fine(grid)
     assert len(first) == (points_per_side // 2) ** 2
     assert sorted(map(tuple, np.concatenate([first, rest]))) == sorted(map(tuple, grid))
 
 
 def test_the_first_round_is_every_second_point() -> None:
-    first, _ = in_rounds(point_grid(4))
+    first, _ = coarse_to_fine(point_grid(4))
     assert first.tolist() == [[0.375, 0.375], [0.875, 0.375], [0.375, 0.875], [0.875, 0.875]]
 
 
@@ -39,7 +39,7 @@ def test_explained_points_lie_in_a_mask_of_at_most_half_the_photo(data: st.DataO
     stack = data.draw(st.lists(hnp.arrays(bool, shape), max_size=3))
     crop = Crop((1, 2, 8, 6), 1)
     points = points_in(crop, point_grid(3), None)
-    left = unexplained(points, crop, Masks.from_dense(shape, stack))
+    left = uncovered(points, crop, Masks.from_dense(shape, stack))
     small = [mask for mask in stack if mask.sum() <= 24]
     expected = [
         tuple(p) for p in points if not any(mask[int(p[1] + 2), int(p[0] + 1)] for mask in small)

@@ -1,0 +1,52 @@
+"""A graph that is ready to run, whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from samrefine_runtime.settings import Settings, whole
+
+AUTO = "auto"
+"""The backend option that stands for the fastest backend that runs here."""
+
+
+@dataclass(frozen=True)
+class SessionOptions(Settings):
+    """How graphs are run."""
+
+    backend: str = AUTO
+    """"auto" or a name in `backends.BACKENDS`, which is checked when a graph is opened."""
+    threads: int | None = whole(None, 1, help="CPU threads.  [default: all cores]")
+    """CPU threads; None for all cores."""
+    frees_memory: bool = False
+    """Whether a run's memory is given back after it: for graphs that run once per image, whose
+    memory would lie idle while the other graphs run."""
+
+
+class Session(Protocol):
+    """A graph ready to run."""
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Run the graph.
+
+        Args:
+            feeds: inputs by name: arrays, or values that `run_on_device` of a session of the same
+                backend returned.
+
+        Returns:
+            Outputs by name.
+
+        Raises:
+            MemoryError: the batch does not fit into memory.
+            BackendError: any other failure.
+        """
+
+    def run_on_device(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """Run the graph and leave the outputs, by name, where it runs.
+
+        They can only be fed to sessions of the same backend. Raises as `run`.
+        """

@@ -1,0 +1,97 @@
+"""What a format must do; `formats.LABEL_FORMATS` and `formats.MASK_FORMATS` list them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from samrefine_runtime.errors import LabelError
+from samrefine_runtime.image import ImageShape
+from samrefine_runtime.labels import LabelMap
+from samrefine_runtime.masks.masks import Masks
+
+
+class LabelFormat:
+    """A way to store the label maps of a set of images, in a folder of its own.
+
+    Image ids are file names without suffix.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str]):
+        """Write nothing yet.
+
+        Args:
+            folder: where the files go; it need not exist.
+            classes: names, background first.
+        """
+        self.folder, self.classes = folder, tuple(classes)
+
+    def path(self, image_id: str) -> Path | None:
+        """Return the file of one image, None where one file holds all images."""
+        return None
+
+    def write(self, image: Path, label: LabelMap) -> None:
+        """Write what belongs to one image; nothing where one file holds all.
+
+        Args:
+            image: file of the image.
+            label: (H, W) uint8.
+
+        Raises:
+            LabelError: the label does not fit the classes.
+            OutputError: a file cannot be written.
+        """
+
+    def finish(self, images: Mapping[str, Path], read_label: Callable[[str], LabelMap]) -> None:
+        """Write what spans all images, once, after the last of them.
+
+        Args:
+            images: files of the images that have labels, by image id.
+            read_label: returns the label (H, W) uint8 of an image id.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+
+    def read(self, image_id: str) -> LabelMap:
+        """Read a label (H, W) uint8 back. Raises LabelError, also where a format cannot."""
+        raise LabelError(f"{self.folder}: {type(self).__name__} cannot be read back")
+
+
+class MaskFormat(ABC):
+    """A way to store the masks of a set of images in a folder."""
+
+    def __init__(self, folder: Path):
+        """Write nothing yet; the folder need not exist."""
+        self.folder = folder
+
+    @abstractmethod
+    def place(self, image_id: str) -> Path:
+        """Return the file or folder that holds the masks of an image."""
+
+    def has(self, image_id: str) -> bool:
+        """Return whether masks of an image are stored."""
+        return self.place(image_id).exists()
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Prepare for `write`; what spans all images is complete when the block ends well."""
+        yield
+
+    @abstractmethod
+    def write(self, image: Path, masks: Masks) -> None:
+        """Write the masks of one image. Raises OutputError."""
+
+    @abstractmethod
+    def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
+        """Read the masks of one image.
+
+        Args:
+            image_id: file name of the image without suffix.
+            image_shape: (H, W) the masks must have.
+
+        Raises:
+            MaskFileError: there are none, or they are damaged or of another shape.
+        """

@@ -1,0 +1,106 @@
+"""The parameters of everything mode: those of SamAutomaticMaskGenerator, and our own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.errors import SettingsError
+from samrefine_runtime.masks.masks import OUTPUT_MODES, OutputMode
+from samrefine_runtime.sam.grids import Points, point_grids
+from samrefine_runtime.sam.prompts import PROMPT_MODES, PromptMode
+from samrefine_runtime.settings import Settings, choice, real, settings_of, whole
+
+
+@dataclass(frozen=True)
+class GeneratorSettings(Settings):
+    """Parameters of everything mode; SAM's under its own names."""
+
+    prompts: PromptMode = choice(
+        "grid",
+        {mode: plan.help for mode, plan in PROMPT_MODES.items()},
+        help="Points of the grid that SAM is asked about.",
+    )
+    """Which points of the grid become prompts; all but "grid" differ from the reference."""
+    points_per_side: int | None = whole(
+        32, 1, is_optional=True, help="Point prompts along one side."
+    )
+    """Points of the grid along one side; None where point_grids is given."""
+    points_per_batch: int = whole(4, 1, help="Prompts decoded at once; bounds memory.")
+    """Prompts decoded at once; small batches stay in cache. Does not change the result."""
+    memory_mb: int | None = whole(
+        None, 1, flag="--memory", help="MB for a batch of prompts, instead of --points-per-batch."
+    )
+    """Memory that a batch of prompts may take, in MB, instead of points_per_batch."""
+    pred_iou_thresh: float = real(0.88, help="Minimum predicted IoU of a mask.")
+    """Masks whose predicted IoU is not above it are dropped; not applied at 0."""
+    stability_score_thresh: float = real(0.95, help="Minimum stability score of a mask.")
+    """Masks of a lower stability score are dropped; not applied at 0."""
+    stability_score_offset: float = real(
+        1.0, 0, help="Logits by which the threshold moves to measure stability."
+    )
+    """How far, in logits, the threshold is moved up and down to measure stability."""
+    box_nms_thresh: float = real(0.7, help="Box IoU above which masks are duplicates.")
+    """Box IoU above which the mask of lower predicted IoU is a duplicate."""
+    crop_n_layers: int = whole(0, 0, help="Layers of image crops beside the whole image.")
+    """Layers of crops to look at beside the whole image; layer i has 4^i crops."""
+    crop_nms_thresh: float = real(
+        0.7, help="Box IoU above which masks of different crops are duplicates."
+    )
+    """Box IoU above which masks of different crops are duplicates."""
+    crop_overlap_ratio: float = real(
+        512 / 1500, 0, 1, help="Overlap of crops, as a fraction of the shorter side."
+    )
+    """Overlap of the first layer's crops, as a fraction of the image's shorter side."""
+    crop_n_points_downscale_factor: int = whole(
+        1, 1, help="Factor by which the grid is thinned per crop layer."
+    )
+    """The grid of layer n has points_per_side / factor^n points per side."""
+    point_grids: Sequence[Points] | None = None
+    """Custom points (N, 2) XY in [0, 1] for each crop layer, instead of points_per_side."""
+    min_mask_region_area: int = whole(
+        0, 0, help="Fill holes and drop islands below this area, pixels."
+    )
+    """Pixels; smaller holes are filled and smaller islands removed."""
+    output_mode: OutputMode = choice("binary_mask", OUTPUT_MODES)
+    """The form of `segmentation` in the records."""
+
+    def __post_init__(self) -> None:
+        if (self.points_per_side is None) == (self.point_grids is None):
+            raise SettingsError("exactly one of points_per_side and point_grids is needed")
+        super().__post_init__()
+        if self.point_grids is not None and len(self.point_grids) <= self.crop_n_layers:
+            raise SettingsError(
+                f"point_grids has {len(self.point_grids)} grids, expected one per crop layer "
+                f"({self.crop_n_layers + 1})"
+            )
+        for layer, grid in enumerate(self.grids()):
+            if grid.ndim != 2 or grid.shape[1] != 2 or len(grid) == 0:
+                raise SettingsError(
+                    f"the grid of crop layer {layer} is {grid.shape}, expected points (N, 2)"
+                )
+
+    def grids(self) -> Sequence[Points]:
+        """Return the points (N, 2) XY in [0, 1] of each crop layer."""
+        if self.point_grids is not None:
+            return [np.asarray(grid, np.float64) for grid in self.point_grids]
+        return point_grids(
+            int(self.points_per_side or 0), self.crop_n_layers, self.crop_n_points_downscale_factor
+        )
+
+    @classmethod
+    def of(cls, bundle: Bundle, **given: Any) -> GeneratorSettings:
+        """Combine given settings with the bundle's defaults, then SAM's.
+
+        Raises:
+            SettingsError: an unknown name, or a value out of range.
+        """
+        defaults = dict(bundle.defaults)
+        if given.get("point_grids") is not None:
+            # Grids given by the caller replace the bundle's points_per_side.
+            defaults["points_per_side"] = None
+        return settings_of(cls, given, defaults)

@@ -1,0 +1,147 @@
+"""Settings classes whose fields state their own range, for checks and for the command line.
+
+A setting is declared once, with its default, its range and one line of help:
+
+    @dataclass(frozen=True)
+    class RefineSettings(Settings):
+        min_inside: float = real(0.5, least=0, most=1, help="Minimum fraction of a mask ...")
+
+`Settings` checks every value against the field's range; a field with `help` becomes an option of
+each command that takes these settings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+from samrefine_runtime.errors import SettingsError
+
+_DOMAIN = "domain"
+"""Key of a field's metadata."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The values that a setting may have, and how a command line presents it."""
+
+    kind: type
+    """int, float, bool or str."""
+    least: float = -math.inf
+    most: float = math.inf
+    is_open: bool = False
+    """Whether the least value itself is excluded."""
+    choices: Mapping[str, str] = field(default_factory=dict)
+    """For str: the values, each with one phrase of help, which may be empty."""
+    is_optional: bool = False
+    """Whether None is a value."""
+    help: str = ""
+    """One line for the command line, which has no option for a field without it."""
+    flag: str | None = None
+    """Option name where it is not the field's own."""
+
+    def contains(self, value: object) -> bool:
+        """Return whether a setting may have this value."""
+        if value is None:
+            return self.is_optional
+        if self.kind is bool:
+            return isinstance(value, bool)
+        if self.kind is str:
+            return value in self.choices
+        number = Integral if self.kind is int else Real
+        if not isinstance(value, number) or isinstance(value, bool):
+            return False
+        above = self.least < float(value) if self.is_open else self.least <= float(value)
+        return above and float(value) <= self.most
+
+    def __str__(self) -> str:
+        if self.kind is bool:
+            return "true or false"
+        if self.kind is str:
+            return f"one of {', '.join(self.choices)}"
+        return ("a whole number" if self.kind is int else "a number") + self._range()
+
+    def _range(self) -> str:
+        if self.least > -math.inf and self.most < math.inf:
+            return f" from {self.least} to {self.most}"
+        if self.is_open:
+            return f" above {self.least}"
+        return f" of at least {self.least}" if self.least > -math.inf else ""
+
+
+def whole(
+    default: int | None, least: float = -math.inf, most: float = math.inf, **more: Any
+) -> Any:
+    """Declare a field of whole numbers; `more` are fields of Domain."""
+    return _number(int, default, least, most, more)
+
+
+def real(
+    default: float | None, least: float = -math.inf, most: float = math.inf, **more: Any
+) -> Any:
+    """Declare a field of numbers; `more` are fields of Domain."""
+    return _number(float, default, least, most, more)
+
+
+def switch(default: bool, **more: Any) -> Any:
+    """Declare a field that is true or false; its option sets the opposite of the default."""
+    return _setting(default, Domain(bool, **more))
+
+
+def choice(default: str, choices: Mapping[str, str] | Sequence[str], **more: Any) -> Any:
+    """Declare a field with one of some names, which may come with one phrase of help each."""
+    texts = choices if isinstance(choices, Mapping) else dict.fromkeys(choices, "")
+    return _setting(default, Domain(str, choices=texts, **more))
+
+
+def _number(kind: type, default: Any, least: float, most: float, more: dict[str, Any]) -> Any:
+    """Declare a field of numbers; one whose default is None is optional."""
+    return _setting(default, Domain(kind, least, most, **{"is_optional": default is None, **more}))
+
+
+def _setting(default: Any, domain: Domain) -> Any:
+    return field(default=default, metadata={_DOMAIN: domain})
+
+
+class Settings:
+    """The base of settings classes, which are frozen dataclasses."""
+
+    def __post_init__(self) -> None:
+        for name, domain in domains(type(self)).items():
+            value = getattr(self, name)
+            if not domain.contains(value):
+                raise SettingsError(f"{name} is {value!r}, expected {domain}")
+
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def domains(kind: type[Settings]) -> dict[str, Domain]:
+    """Return the domain of every field that declares one, by name."""
+    found = {each.name: each.metadata.get(_DOMAIN) for each in fields(kind)}  # type: ignore[arg-type]
+    return {name: domain for name, domain in found.items() if domain is not None}
+
+
+def settings_of(
+    kind: type[Kind], given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> Kind:
+    """Build settings from given values over defaults.
+
+    Args:
+        kind: the settings class.
+        given: values by field name.
+        defaults: used where nothing is given; names that are no field are ignored, so that a
+            bundle of a later release can be read.
+
+    Raises:
+        SettingsError: a given name is not a field, or a value is out of range.
+    """
+    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise SettingsError(f"unknown setting {name!r}, expected one of {', '.join(known)}")
+    usable = {name: value for name, value in (defaults or {}).items() if name in known}
+    return kind(**{**usable, **given})
