@@ -24,10 +24,10 @@ def failed(result: Result, exit_code: int) -> str:
     return errors[0].removeprefix("Error: ")
 
 
-def write_photo(path: Path, seed: int = 0, size: tuple[int, int] = (40, 56)) -> Path:
-    """A red and a blue square on noisy gray, (H, W)."""
+def write_image(path: Path, seed: int = 0, image_shape: tuple[int, int] = (40, 56)) -> Path:
+    """Write an image of a red and a blue square on noisy gray."""
     rng = np.random.default_rng(seed)
-    image = np.full((*size, 3), 90, np.int64) + rng.integers(-20, 20, (*size, 3))
+    image = np.full((*image_shape, 3), 90, np.int64) + rng.integers(-20, 20, (*image_shape, 3))
     image[6:20, 6:20] = (230, 10, 10)
     image[22:36, 30:50] = (10, 10, 230)
     path.parent.mkdir(parents=True, exist_ok=True)

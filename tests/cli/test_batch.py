@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from samrefine_rt.cli.batch import Outcome, Report, Write, run_batch
+from samrefine_rt.cli.batch import Advance, Outcome, Write, run_batch
 from samrefine_runtime.errors import ImageError, OutputError
 
 
@@ -17,7 +17,7 @@ def run(items: list[str], work: object) -> Outcome:
 def test_an_output_is_written_while_the_next_input_is_worked_on() -> None:
     working_on_b = threading.Event()
 
-    def work(item: str, report: Report) -> Write:
+    def work(item: str, advance: Advance) -> Write:
         if item == "b":
             working_on_b.set()
         return lambda: working_on_b.wait(20) or pytest.fail("b waited for a's output")
@@ -29,7 +29,7 @@ def test_failures_of_work_and_of_writing_are_kept() -> None:
     def fail(item: str) -> None:
         raise ImageError(f"{item} is\nbroken")
 
-    def work(item: str, report: Report) -> Write | None:
+    def work(item: str, advance: Advance) -> Write | None:
         if item == "a":
             fail(item)
         if item == "b":
@@ -45,7 +45,7 @@ def test_failures_of_work_and_of_writing_are_kept() -> None:
 def test_a_full_disk_ends_the_run() -> None:
     worked: list[str] = []
 
-    def work(item: str, report: Report) -> Write:
+    def work(item: str, advance: Advance) -> Write:
         worked.append(item)
 
         def write() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import samrefine_rt
-from tests.command import failed, files_in, run, write_photo
+from tests.command import failed, files_in, run, write_image
 
 COMMANDS = [
     "",
@@ -100,7 +100,7 @@ def test_bundle_that_is_not_sound(
     import shutil
 
     bundle, out = tmp_path / "bundle", tmp_path / "out"
-    photo = write_photo(tmp_path / "a.png")
+    image = write_image(tmp_path / "a.png")
     if damage != "missing":
         shutil.copytree(small_bundle, bundle)
     if damage == "hash":
@@ -110,13 +110,13 @@ def test_bundle_that_is_not_sound(
         manifest = bundle / "manifest.json"
         text = manifest.read_text().replace('"format_version": 1', '"format_version": 7')
         manifest.write_text(text)
-    assert message in failed(run(command, photo, "--bundle", bundle, "--out", out), 2)
+    assert message in failed(run(command, image, "--bundle", bundle, "--out", out), 2)
     assert not out.exists()
 
 
 def test_in_a_process_of_its_own(tmp_path: Path, lively_bundle: Path) -> None:
-    write_photo(tmp_path / "photos" / "a.png")
-    arguments = ["masks", tmp_path / "photos", "--bundle", lively_bundle, "--threads", 1]
+    write_image(tmp_path / "images" / "a.png")
+    arguments = ["masks", tmp_path / "images", "--bundle", lively_bundle, "--threads", 1]
     done = python(*arguments, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""

@@ -22,7 +22,7 @@ def test_what_a_bundle_holds(lively_bundle: Path) -> None:
     assert "points_per_side: 4" in lines
     files = [path for path in lively_bundle.iterdir() if path.name != "manifest.json"]
     assert lines[-1].startswith(f"{len(files)} files, ")
-    assert lines[-1].endswith("every sha256 as the manifest says")
+    assert lines[-1].endswith("every sha256 matches the manifest")
 
 
 def test_random_weights_are_warned_of(lively_bundle: Path) -> None:

@@ -16,7 +16,7 @@ from samrefine_runtime.image import read_image
 from samrefine_runtime.labels import read_label
 from samrefine_runtime.pipeline import Labeler
 from samrefine_runtime.refine import RefineSettings
-from tests.command import failed, files_in, run, write_photo
+from tests.command import failed, files_in, run, write_image
 from tests.samples import ONE_THREAD
 
 SIZE = (40, 56)
@@ -24,10 +24,10 @@ ROWS = ["image,labels", "a.png,red;blue", "b.jpg,red"]
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    write_photo(folder / "a.png", 1, SIZE)
-    write_photo(folder / "b.jpg", 2, SIZE)
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    write_image(folder / "a.png", 1, SIZE)
+    write_image(folder / "b.jpg", 2, SIZE)
     return folder
 
 
@@ -43,15 +43,15 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def label(bundle: Path, photo: Path, *classes: str, **settings: Any) -> np.ndarray:
+def label(bundle: Path, image: Path, *classes: str, **settings: Any) -> np.ndarray:
     labeler = Labeler(Bundle.load(bundle), session=ONE_THREAD, **settings)
     present = np.array([name in classes for name in labeler.classes])
-    return labeler.label(read_image(photo), present).label
+    return labeler.label(read_image(image), present).label
 
 
-def test_every_format(photos: Path, known: Path, out: Path, lively_bundle: Path) -> None:
+def test_every_format(images: Path, known: Path, out: Path, lively_bundle: Path) -> None:
     formats = "voc,coco,coco-rle,labelme,yolo"
-    arguments = ["label", photos, "--bundle", lively_bundle, "--out", out, "--threads", 1]
+    arguments = ["label", images, "--bundle", lively_bundle, "--out", out, "--threads", 1]
     result = run(*arguments, "--image-labels", known, "--format", formats, "--overlay")
     assert result.exit_code == 0, result.output
     assert "2 done" in result.stderr
@@ -73,7 +73,7 @@ def test_every_format(photos: Path, known: Path, out: Path, lively_bundle: Path)
     ]
     first = read_label(out / "voc" / "a.png")
     assert set(np.unique(first)) == {0, 1, 3}
-    assert np.array_equal(first, label(lively_bundle, photos / "a.png", "red", "blue"))
+    assert np.array_equal(first, label(lively_bundle, images / "a.png", "red", "blue"))
     second = read_label(out / "voc" / "b.png")
     assert set(np.unique(second)) == {0, 1}
 
@@ -93,61 +93,60 @@ def test_every_format(photos: Path, known: Path, out: Path, lively_bundle: Path)
         assert image.size == SIZE[::-1]
 
 
-def test_voc_is_the_default(photos: Path, out: Path, lively_bundle: Path) -> None:
+def test_voc_is_the_default(images: Path, out: Path, lively_bundle: Path) -> None:
     """Classes are predicted where no image-level labels are given."""
-    result = run("label", photos / "a.png", "--bundle", lively_bundle, "--out", out)
+    result = run("label", images / "a.png", "--bundle", lively_bundle, "--out", out)
     assert result.exit_code == 0
     assert files_in(out) == ["summary/a.json", "voc/a.png"]
     assert "holds random weights" in result.stderr
 
 
 def test_options_reach_their_stage(
-    photos: Path, out: Path, lively_bundle: Path, known: Path
+    images: Path, out: Path, lively_bundle: Path, known: Path
 ) -> None:
-    arguments = ["label", photos / "a.png", "--bundle", lively_bundle, "--image-labels", known]
+    arguments = ["label", images / "a.png", "--bundle", lively_bundle, "--image-labels", known]
     options = ["--method", "max_iou", "--background-score", 0.4, "--prompts", "grid"]
     assert run(*arguments, "--out", out, *options, "--points-per-side", 3).exit_code == 0
     expected = label(
         lively_bundle,
-        photos / "a.png",
+        images / "a.png",
         "red",
         "blue",
         cam=CamSettings(background_score=0.4),
         refinement=RefineSettings("max_iou"),
-        generator={"points_per_side": 3},
-        prompts="grid",
+        generator={"points_per_side": 3, "prompts": "grid"},
     )
     assert np.array_equal(read_label(out / "voc" / "a.png"), expected)
 
 
-def test_json_summary(photos: Path, out: Path, lively_bundle: Path) -> None:
-    (photos / "c.png").write_bytes(b"")
-    result = run("label", photos, "--bundle", lively_bundle, "--out", out, "--json", "-q")
+def test_json_summary(images: Path, out: Path, lively_bundle: Path) -> None:
+    (images / "c.png").write_bytes(b"")
+    result = run("label", images, "--bundle", lively_bundle, "--out", out, "--json", "-q")
     assert result.exit_code == 1
     summary = json.loads(result.stdout)
-    assert summary["done"] == [str(photos / "a.png"), str(photos / "b.jpg")]
-    assert list(summary["failed"]) == [str(photos / "c.png")]
+    assert summary["done"] == [str(images / "a.png"), str(images / "b.jpg")]
+    assert list(summary["failed"]) == [str(images / "c.png")]
 
 
-def test_broken_and_unlisted_photos_are_reported(
-    photos: Path, out: Path, lively_bundle: Path, known: Path
+def test_broken_and_unlisted_images_are_reported(
+    images: Path, out: Path, lively_bundle: Path, known: Path
 ) -> None:
-    arguments = ["label", photos, "--bundle", lively_bundle, "--out", out, "--image-labels", known]
-    write_photo(photos / "c.png")
+    arguments = ["label", images, "--bundle", lively_bundle, "--out", out, "--image-labels", known]
+    write_image(images / "c.png")
     result = run(*arguments, "--format", "voc,coco,yolo")
     assert "c.png: c is not in the image-level labels" in failed(result, 1)
-    (photos / "c.png").write_bytes(b"broken")
+    (images / "c.png").write_bytes(b"broken")
     assert "not a readable image" in failed(run(*arguments, "--format", "coco"), 1)
     assert not [name for name in files_in(out) if "c." in name.rpartition("/")[2][:2]]
     coco = json.loads((out / "coco" / "instances.json").read_text())
     assert [image["file_name"] for image in coco["images"]] == ["a.png", "b.jpg"]
 
 
-def test_resume(photos: Path, out: Path, lively_bundle: Path) -> None:
+def test_resume(images: Path, out: Path, lively_bundle: Path) -> None:
     arguments = ["--bundle", lively_bundle, "--out", out, "--format", "coco", "--resume"]
-    assert run("label", photos / "a.png", *arguments).exit_code == 0
+    assert run("label", images / "a.png", *arguments).exit_code == 0
     before = (out / "voc" / "a.png").stat().st_mtime_ns
-    result = run("label", photos, *arguments)
+    result = run("label", images, *arguments)
     assert "1 done, 1 skipped" in result.stderr
     assert (out / "voc" / "a.png").stat().st_mtime_ns == before
     coco = json.loads((out / "coco" / "instances.json").read_text())
@@ -155,45 +154,45 @@ def test_resume(photos: Path, out: Path, lively_bundle: Path) -> None:
 
 
 def test_resume_writes_a_format_that_was_not_asked_for_before(
-    photos: Path, out: Path, lively_bundle: Path
+    images: Path, out: Path, lively_bundle: Path
 ) -> None:
-    arguments = ["label", photos, "--bundle", lively_bundle, "--out", out, "--resume"]
+    arguments = ["label", images, "--bundle", lively_bundle, "--out", out, "--resume"]
     assert run(*arguments).exit_code == 0
     result = run(*arguments, "--format", "voc,labelme,yolo", "--overlay")
     assert "2 done" in result.stderr
     assert {"labelme/a.json", "yolo/labels/b.txt", "overlays/a.jpg"} <= set(files_in(out))
 
 
-def test_resume_after_an_interruption(photos: Path, out: Path, lively_bundle: Path) -> None:
-    """A photo whose summary is missing was not finished."""
-    arguments = ["label", photos, "--bundle", lively_bundle, "--out", out]
+def test_resume_after_an_interruption(images: Path, out: Path, lively_bundle: Path) -> None:
+    """A image whose summary is missing was not finished."""
+    arguments = ["label", images, "--bundle", lively_bundle, "--out", out]
     assert run(*arguments).exit_code == 0
     (out / "summary" / "a.json").unlink()
     assert "1 done, 1 skipped" in run(*arguments, "--resume").stderr
 
 
 @pytest.mark.parametrize("formats", ["gif", "voc,gif", "", ","])
-def test_unknown_format(formats: str, photos: Path, out: Path, lively_bundle: Path) -> None:
-    arguments = ["label", photos, "--bundle", lively_bundle, "--out", out]
+def test_unknown_format(formats: str, images: Path, out: Path, lively_bundle: Path) -> None:
+    arguments = ["label", images, "--bundle", lively_bundle, "--out", out]
     message = failed(run(*arguments, "--format", formats), 2)
-    assert (
-        message == f"--format is {formats!r}, expected some of voc, coco, coco-rle, labelme, yolo"
-    )
+    known = "voc, coco, coco-rle, labelme, yolo"
+    assert message == f"Invalid value for '--format': {formats!r}, expected one or more of {known}"
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--background-score", 2, "background_score is 2.0, expected 0 to 1"),
-        ("--presence-threshold", -1, "presence_threshold is -1.0, expected 0 to 1"),
-        ("--crop-overlap-ratio", 3, "crop_overlap_ratio is 3.0"),
+        ("--background-score", 2, "'--background-score': 2.0 is not in the range 0<=x<=1."),
+        ("--presence-threshold", -1, "'--presence-threshold': -1.0 is not in the range 0<=x<=1."),
+        ("--background-score", "nan", "background_score is nan, expected a number from 0 to 1"),
+        ("--crop-overlap-ratio", 3, "'--crop-overlap-ratio': 3.0 is not in the range 0<=x<=1."),
     ],
 )
 def test_settings_out_of_range(
-    option: str, value: float, message: str, photos: Path, out: Path, lively_bundle: Path
+    option: str, value: object, message: str, images: Path, out: Path, lively_bundle: Path
 ) -> None:
-    arguments = ["label", photos, "--bundle", lively_bundle, "--out", out, option, value]
+    arguments = ["label", images, "--bundle", lively_bundle, "--out", out, option, value]
     assert message in failed(run(*arguments), 2)
     assert not out.exists()
 
@@ -207,16 +206,16 @@ def test_settings_out_of_range(
     ],
 )
 def test_image_labels_that_do_not_fit(
-    text: str, message: str, photos: Path, known: Path, out: Path, lively_bundle: Path
+    text: str, message: str, images: Path, known: Path, out: Path, lively_bundle: Path
 ) -> None:
     known.write_text(text)
-    arguments = ["label", photos, "--bundle", lively_bundle, "--out", out]
+    arguments = ["label", images, "--bundle", lively_bundle, "--out", out]
     assert message in failed(run(*arguments, "--image-labels", known), 1)
     assert not out.exists()
 
 
 def test_bundle_without_a_classifier(
-    photos: Path, out: Path, tmp_path: Path, lively_bundle: Path
+    images: Path, out: Path, tmp_path: Path, lively_bundle: Path
 ) -> None:
     import shutil
 
@@ -225,19 +224,19 @@ def test_bundle_without_a_classifier(
     manifest = json.loads((bundle / "manifest.json").read_text())
     del manifest["cam"], manifest["graphs"]["cam"]
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    message = failed(run("label", photos, "--bundle", bundle, "--out", out), 2)
+    message = failed(run("label", images, "--bundle", bundle, "--out", out), 2)
     assert "holds no CAM classifier; add it with export cam" in message
 
 
-def test_two_photos_of_one_name(photos: Path, out: Path, lively_bundle: Path) -> None:
-    write_photo(photos / "a.jpg")
-    message = failed(run("label", photos, "--bundle", lively_bundle, "--out", out), 2)
+def test_two_images_of_one_name(images: Path, out: Path, lively_bundle: Path) -> None:
+    write_image(images / "a.jpg")
+    message = failed(run("label", images, "--bundle", lively_bundle, "--out", out), 2)
     assert "would both be written as a" in message
 
 
-def test_output_folder_that_cannot_be_made(photos: Path, out: Path, lively_bundle: Path) -> None:
+def test_output_folder_that_cannot_be_made(images: Path, out: Path, lively_bundle: Path) -> None:
     out.write_bytes(b"mine")
-    arguments = ["label", photos, "--bundle", lively_bundle, "--out"]
+    arguments = ["label", images, "--bundle", lively_bundle, "--out"]
     assert "is a file" in failed(run(*arguments, out), 2)
     assert "cannot be written" in failed(run(*arguments, out / "sub"), 1)
     assert out.read_bytes() == b"mine"

@@ -18,7 +18,7 @@ from samrefine_runtime.image import read_image
 from samrefine_runtime.labels import PALETTE, read_label, write_label
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.sam.generator import MaskGenerator
-from tests.command import failed, files_in, run, write_photo
+from tests.command import failed, files_in, run, write_image
 from tests.samples import ONE_THREAD, VOC, needs_voc
 from tests.sepl import Stack, made_up_masks, naive_sepl
 
@@ -42,10 +42,10 @@ def labels(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def photos(tmp_path: Path, labels: Path) -> Path:
+def images(tmp_path: Path, labels: Path) -> Path:
     for seed, label in enumerate(sorted(labels.glob("*.png"))):
-        write_photo(tmp_path / "photos" / f"{label.stem}.jpg", seed, SIZE)
-    return tmp_path / "photos"
+        write_image(tmp_path / "images" / f"{label.stem}.jpg", seed, SIZE)
+    return tmp_path / "images"
 
 
 def stacks(labels: Path, count: int = 9) -> dict[str, Stack]:
@@ -66,8 +66,8 @@ def store(kind: str, folder: Path, found: dict[str, Stack]) -> Path:
     masks = {name: Masks.from_dense(stack.shape[1:], stack) for name, stack in found.items()}
     if kind == "coco":
         with open_coco(folder / "instances.json", MASK_CLASSES) as coco:
-            for name, of_photo in masks.items():
-                coco.add_masks(f"{name}.jpg", of_photo)
+            for name, of_image in masks.items():
+                coco.add_masks(f"{name}.jpg", of_image)
     for name, stack in found.items():
         if kind == "reference":
             write_reference_layout(folder / name, stack)
@@ -167,33 +167,33 @@ def test_thresholds(labels: Path, out: Path, tmp_path: Path) -> None:
         assert np.array_equal(read_label(out / f"{name}.png"), expected)
 
 
-def generated(bundle: Path, photos: Path) -> dict[str, NDArray[np.bool_]]:
+def generated(bundle: Path, images: Path) -> dict[str, NDArray[np.bool_]]:
     generator = MaskGenerator(Bundle.load(bundle), session=ONE_THREAD)
     found = {}
-    for photo in sorted(photos.iterdir()):
-        masks = generator.generate(read_image(photo))
+    for image in sorted(images.iterdir()):
+        masks = generator.generate(read_image(image))
         assert len(masks) > 0
-        found[photo.stem] = np.array([masks.dense(i) for i in range(len(masks))])
+        found[image.stem] = np.array([masks.dense(i) for i in range(len(masks))])
     return found
 
 
-def test_with_a_bundle(labels: Path, photos: Path, out: Path, lively_bundle: Path) -> None:
-    arguments = ["refine", "--pseudo-labels", labels, "--images", photos, "--out", out]
+def test_with_a_bundle(labels: Path, images: Path, out: Path, lively_bundle: Path) -> None:
+    arguments = ["refine", "--pseudo-labels", labels, "--images", images, "--out", out]
     result = run(*arguments, "--bundle", lively_bundle, "--threads", 1, "--prompts", "grid")
     assert result.exit_code == 0, result.output
     assert "holds random weights" in result.stderr
-    assert_refined(out, labels, generated(lively_bundle, photos))
+    assert_refined(out, labels, generated(lively_bundle, images))
 
 
 def test_both_ways_give_the_same(
-    labels: Path, photos: Path, out: Path, tmp_path: Path, lively_bundle: Path
+    labels: Path, images: Path, out: Path, tmp_path: Path, lively_bundle: Path
 ) -> None:
     """`masks` then `refine --masks`, and `refine --bundle` at once."""
     masks = tmp_path / "masks"
-    assert run("masks", photos, "--bundle", lively_bundle, "--out", masks).exit_code == 0
+    assert run("masks", images, "--bundle", lively_bundle, "--out", masks).exit_code == 0
     run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out / "a")
     pseudo = ["refine", "--pseudo-labels", labels]
-    source = ["--images", photos, "--bundle", lively_bundle, "--prompts", "grid"]
+    source = ["--images", images, "--bundle", lively_bundle, "--prompts", "grid"]
     run(*pseudo, *source, "--out", out / "b")
     for name in ("a.png", "b.png"):
         assert (out / "a" / name).read_bytes() == (out / "b" / name).read_bytes()
@@ -212,9 +212,9 @@ def test_both_ways_give_the_same(
     ids=" ".join,
 )
 def test_neither_or_both_sources(
-    given: list[str], labels: Path, photos: Path, out: Path, lively_bundle: Path
+    given: list[str], labels: Path, images: Path, out: Path, lively_bundle: Path
 ) -> None:
-    values = {"--images": photos, "--bundle": lively_bundle, "--masks": photos}
+    values = {"--images": images, "--bundle": lively_bundle, "--masks": images}
     options = [word for name in given for word in (name, values[name])]
     message = failed(run("refine", "--pseudo-labels", labels, *options, "--out", out), 2)
     assert message == "give either --images with --bundle, or --masks alone"
@@ -254,24 +254,24 @@ def test_more_classes_than_voc(labels: Path, out: Path, tmp_path: Path) -> None:
     assert run(*arguments, "--num-classes", 81).exit_code == 0
 
 
-def test_label_of_another_size_than_its_photo(
-    labels: Path, photos: Path, out: Path, lively_bundle: Path
+def test_label_of_another_size_than_its_image(
+    labels: Path, images: Path, out: Path, lively_bundle: Path
 ) -> None:
-    write_photo(photos / "b.jpg", 5, (60, 44))
-    arguments = ["refine", "--pseudo-labels", labels, "--images", photos, "--out", out]
+    write_image(images / "b.jpg", 5, (60, 44))
+    arguments = ["refine", "--pseudo-labels", labels, "--images", images, "--out", out]
     message = failed(run(*arguments, "--bundle", lively_bundle), 1)
-    assert f"label is 56 x 40 pixels, its photo {photos / 'b.jpg'} is 44 x 60" in message
+    assert f"label is 56 x 40 pixels, its image {images / 'b.jpg'} is 44 x 60" in message
     assert files_in(out) == ["a.png"]
 
 
-def test_photo_that_is_missing_or_broken(
-    labels: Path, photos: Path, out: Path, lively_bundle: Path
+def test_image_that_is_missing_or_broken(
+    labels: Path, images: Path, out: Path, lively_bundle: Path
 ) -> None:
-    arguments = ["refine", "--pseudo-labels", labels, "--images", photos, "--out", out]
-    (photos / "a.jpg").write_bytes(b"")
+    arguments = ["refine", "--pseudo-labels", labels, "--images", images, "--out", out]
+    (images / "a.jpg").write_bytes(b"")
     assert "not a readable image" in failed(run(*arguments, "--bundle", lively_bundle), 1)
-    (photos / "a.jpg").unlink()
-    assert "no photo of this id" in failed(run(*arguments, "--bundle", lively_bundle), 1)
+    (images / "a.jpg").unlink()
+    assert "no image of this id" in failed(run(*arguments, "--bundle", lively_bundle), 1)
     assert files_in(out) == ["b.png"]
 
 
@@ -293,10 +293,11 @@ def test_no_labels(tmp_path: Path, out: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--min-inside", 2], "min_inside is 2.0, expected 0 to 1"),
-        (["--min-cover", -1], "min_cover is -1.0, expected 0 to 1"),
-        (["--max-area-ratio", 0], "max_area_ratio is 0.0, expected above 0"),
-        (["--num-classes", 0], "num_classes is 0, expected 2 to 255"),
+        (["--min-inside", 2], "'--min-inside': 2.0 is not in the range 0<=x<=1."),
+        (["--min-cover", -1], "'--min-cover': -1.0 is not in the range 0<=x<=1."),
+        (["--max-area-ratio", 0], "'--max-area-ratio': 0.0 is not in the range x>0."),
+        (["--min-inside", "nan"], "min_inside is nan, expected a number from 0 to 1"),
+        (["--num-classes", 0], "'--num-classes': 0 is not in the range 2<=x<=255."),
     ],
     ids=str,
 )
@@ -329,11 +330,11 @@ def test_output_folder_that_cannot_be_made(labels: Path, out: Path, tmp_path: Pa
 
 
 def test_guided_prompts_find_no_mask_beside_the_label(
-    labels: Path, photos: Path, out: Path, lively_bundle: Path
+    labels: Path, images: Path, out: Path, lively_bundle: Path
 ) -> None:
     """With nothing labelled there is nothing to prompt for."""
     for path in labels.glob("*.png"):
         write_label(path, np.zeros_like(read_label(path)))
-    arguments = ["refine", "--pseudo-labels", labels, "--images", photos, "--out", out]
+    arguments = ["refine", "--pseudo-labels", labels, "--images", images, "--out", out]
     assert run(*arguments, "--bundle", lively_bundle, "--prompts", "guided").exit_code == 0
     assert not read_label(out / "a.png").any()

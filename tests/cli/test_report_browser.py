@@ -13,7 +13,7 @@ from PIL import Image
 
 from samrefine_runtime.cam import CamResult
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.pipeline import LabelResult
+from samrefine_runtime.results import LabelResult
 from samrefine_runtime.report import ReportEntry, write_report
 from tests.chromium import Page, needs_chromium, open_chromium
 from tests.samples import synthetic
@@ -31,7 +31,7 @@ UNDER = "getComputedStyle(document.querySelector('.under')).visibility"
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on COUNT photos of three shapes; the last was labelled without a report."""
+    """A report on COUNT images of three shapes; the last was labelled without a report."""
     folder = tmp_path_factory.mktemp("report")
     files = []
     for index in range(COUNT):
@@ -43,20 +43,20 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _entry(index: int, size: tuple[int, int]) -> ReportEntry:
-    name, photo = f"photo {index:02}", synthetic(size, index)
+    name, image = f"image {index:02}", synthetic(size, index)
     pseudo, label, truth = (np.zeros(size, np.uint8) for _ in range(3))
     pseudo[20:60, 20:50] = 1
     label[20:70, 20 : 50 + index % 20] = 1
     truth[20:75, 20:60], truth[:10] = 1, 255
     truth[-10:] = 2
     if index == COUNT - 1:
-        return ReportEntry.of_label(name, photo, label)
+        return ReportEntry.of_label(name, image, label)
     maps = (pseudo == 1)[None].astype(np.float32)
     cam = CamResult(np.array([1]), maps, 0.15, np.array([0.9, 0.1], np.float32))
     masks = Masks.from_dense(size, [label == 1, truth == 1])
     seconds = {"cam": 0.1, "masks": 1.0}
     result = LabelResult(label, pseudo, np.ones(size, np.float32), cam, masks, seconds)
-    return ReportEntry.of(name, photo, result, truth)
+    return ReportEntry.of(name, image, result, truth)
 
 
 @pytest.fixture(scope="module")
@@ -137,16 +137,16 @@ def test_number_keys_hide_pictures(page: Page) -> None:
     shown = "[...document.querySelectorAll('figure:not([hidden])')].map(f => f.dataset.layer)"
     page.press("2")
     page.press("3")
-    assert set(page.run(shown)) == {"photo", "pseudo_label", "label", "ground_truth"}
+    assert set(page.run(shown)) == {"image", "pseudo_label", "label", "ground_truth"}
     assert page.run("document.querySelector('[data-layer=cam]').ariaPressed") == "false"
     page.press("2")
     assert "cam" in page.run(shown)
 
 
 @pytest.mark.parametrize(("forth", "back"), [("ArrowRight", "ArrowLeft"), ("j", "k")])
-def test_keys_move_between_photos_and_pages(page: Page, forth: str, back: str) -> None:
+def test_keys_move_between_images_and_pages(page: Page, forth: str, back: str) -> None:
     names = page.run(
-        "JSON.parse(document.getElementById('report').textContent).photos.map(p=>p.id)"
+        "JSON.parse(document.getElementById('report').textContent).images.map(p=>p.id)"
     )
     for index in range(21):
         page.press(forth)
@@ -182,15 +182,15 @@ _CONTROLS = {"button", "combobox", "searchbox", "slider", "radio", "image"}
 def test_choosing_a_class_and_a_name(page: Page) -> None:
     choose = "document.getElementById('{}').value = '{}';"
     tell = "document.getElementById('{}').dispatchEvent(new Event('{}'))"
-    page.run(choose.format("find", "photo 07") + tell.format("find", "input"))
+    page.run(choose.format("find", "image 07") + tell.format("find", "input"))
     assert page.run("document.getElementById('where').textContent") == "1–1 of 1"
     page.run(choose.format("find", "nowhere") + tell.format("find", "input"))
-    assert page.run("document.querySelector('#cards .empty').textContent") == "No photo fits."
+    assert page.run("document.querySelector('#cards .empty').textContent") == "No image fits."
     page.run(choose.format("find", "") + choose.format("class", "2"))
     page.run(tell.format("class", "change"))
     assert page.run("document.getElementById('where').textContent") == f"1–20 of {COUNT - 1}"
     page.run(choose.format("sort", "name") + tell.format("sort", "change"))
-    assert page.run("document.querySelector('h3').textContent") == "photo 00"
+    assert page.run("document.querySelector('h3').textContent") == "image 00"
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -101,7 +101,8 @@ def test_a_sound_bundle(folder: Path) -> None:
     assert [path.name for path in encoder.files] == ["encoder.onnx", "encoder.data"]
     assert encoder.inputs[0]["shape"] == [1, 3, "height", "width"]
     sam = bundle.require_sam()
-    assert sam.size == 1024
+    assert sam.input_side == 1024
+    assert sam.low_res_shape == (256, 256)
     assert sam.embedding == (256, 64, 64)
     assert np.array_equal(sam.mean, np.array([1, 2, 3], np.float32))
     assert bundle.require_cam().classes == ("cat", "dog")
@@ -113,7 +114,7 @@ def test_the_exported_bundle(small_bundle: Path) -> None:
     assert set(bundle.graphs) == {"encoder", "decoder", "cam"} | everything
     assert bundle.random_seed == 0
     assert bundle.require_cam().classes == ("red", "green", "blue")
-    assert bundle.require_sam().size == 256
+    assert bundle.require_sam().input_side == 256
     assert [value["name"] for value in bundle.graph("decoder").inputs] == [
         "image_embeddings",
         "point_coords",

@@ -226,7 +226,7 @@ class TestClassifier:
         back = classifier.run(np.ascontiguousarray(image[:, ::-1]), labels("red"))
         assert back.maps[:, :, ::-1] == pytest.approx(there.maps, abs=1e-5)
 
-    def test_large_photos_are_reduced(self, bundle: Bundle) -> None:
+    def test_large_images_are_reduced(self, bundle: Bundle) -> None:
         image = halves(240, 400)
         small = CamClassifier(bundle, CamSettings(max_side=100), session=ONE_THREAD)
         label, _ = small.run(image, labels("red", "blue")).label()

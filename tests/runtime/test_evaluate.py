@@ -27,7 +27,7 @@ def folders(tmp_path):
 
 def test_voc_labels_of_transcam():
     if not VOC.is_dir():
-        pytest.skip("the VOC photos are not part of the repository")
+        pytest.skip("the VOC images are not part of the repository")
     result = evaluate(VOC / "transcam", VOC / "gt")
     assert round(100 * result.miou, 2) == 59.71
     assert result.images == 150

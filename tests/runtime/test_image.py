@@ -1,4 +1,4 @@
-"""Photos of every kind, and SAM's preprocessing to the bit."""
+"""Images of every kind, and SAM's preprocessing to the bit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from samrefine_runtime.image import check_image, preprocess, read_image, resized
 from tests.samples import synthetic
 from tests.small_sam import PIXEL_MEAN, PIXEL_STD
 
-PHOTO = synthetic((20, 30))
+IMAGE = synthetic((20, 30))
 SAM = SamSpec(
     size=1024,
     mean=np.array(PIXEL_MEAN, np.float32),
@@ -38,19 +38,19 @@ def saved(path: Path, image: Image.Image, **options: Any) -> Path:
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "webp"])
 def test_lossless_files(tmp_path: Path, suffix: str) -> None:
     options = {"lossless": True} if suffix == "webp" else {}
-    image = read_image(saved(tmp_path / f"a.{suffix}", Image.fromarray(PHOTO), **options))
+    image = read_image(saved(tmp_path / f"a.{suffix}", Image.fromarray(IMAGE), **options))
     assert image.dtype == np.uint8
-    assert np.array_equal(image, PHOTO)
+    assert np.array_equal(image, IMAGE)
 
 
 def test_jpeg(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.jpg", Image.fromarray(PHOTO), quality=95, subsampling=0)
-    assert np.abs(read_image(path).astype(int) - PHOTO).mean() < 4
+    path = saved(tmp_path / "a.jpg", Image.fromarray(IMAGE), quality=95, subsampling=0)
+    assert np.abs(read_image(path).astype(int) - IMAGE).mean() < 4
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr", "HSV"])
 def test_modes_become_rgb(tmp_path: Path, mode: str) -> None:
-    converted = Image.fromarray(PHOTO).convert(mode)
+    converted = Image.fromarray(IMAGE).convert(mode)
     path = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr") else "a.png")
     if mode == "HSV":  # no file format holds it
         path = saved(path, converted.convert("RGB"))
@@ -64,33 +64,33 @@ def test_modes_become_rgb(tmp_path: Path, mode: str) -> None:
 
 def test_alpha_is_dropped(tmp_path: Path) -> None:
     alpha = np.zeros((20, 30, 1), np.uint8)
-    path = saved(tmp_path / "a.png", Image.fromarray(np.concatenate([PHOTO, alpha], axis=2)))
-    assert np.array_equal(read_image(path), PHOTO)
+    path = saved(tmp_path / "a.png", Image.fromarray(np.concatenate([IMAGE, alpha], axis=2)))
+    assert np.array_equal(read_image(path), IMAGE)
 
 
 def test_palette_with_transparency(tmp_path: Path) -> None:
-    image = Image.fromarray(PHOTO).quantize(8)
+    image = Image.fromarray(IMAGE).quantize(8)
     path = saved(tmp_path / "a.png", image, transparency=3)
     assert np.array_equal(read_image(path), np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bits_keep_their_high_byte(tmp_path: Path, suffix: str) -> None:
-    gray = PHOTO[..., 0].astype(np.uint16)
+    gray = IMAGE[..., 0].astype(np.uint16)
     path = saved(tmp_path / f"a.{suffix}", Image.fromarray(gray * 257))
-    assert np.array_equal(read_image(path), np.repeat(PHOTO[..., :1], 3, axis=2))
+    assert np.array_equal(read_image(path), np.repeat(IMAGE[..., :1], 3, axis=2))
 
 
-def test_dark_sixteen_bit_photos_stay_dark(tmp_path: Path) -> None:
-    """The same camera's photos are on one scale, whatever is on them."""
+def test_dark_sixteen_bit_images_stay_dark(tmp_path: Path) -> None:
+    """The same camera's images are on one scale, whatever is on them."""
     gray = np.full((4, 5), 200, np.uint16)
     assert read_image(saved(tmp_path / "a.png", Image.fromarray(gray))).max() == 1
 
 
 def test_thirty_two_bits(tmp_path: Path) -> None:
     for dtype in (np.int32, np.float32):
-        path = saved(tmp_path / "a.tif", Image.fromarray(PHOTO[..., 0].astype(dtype)))
-        assert np.array_equal(read_image(path)[..., 0], PHOTO[..., 0])
+        path = saved(tmp_path / "a.tif", Image.fromarray(IMAGE[..., 0].astype(dtype)))
+        assert np.array_equal(read_image(path)[..., 0], IMAGE[..., 0])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -108,14 +108,14 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     }
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored = Image.fromarray(np.ascontiguousarray(turned[orientation](PHOTO)))
-    assert np.array_equal(read_image(saved(tmp_path / "a.png", stored, exif=exif)), PHOTO)
+    stored = Image.fromarray(np.ascontiguousarray(turned[orientation](IMAGE)))
+    assert np.array_equal(read_image(saved(tmp_path / "a.png", stored, exif=exif)), IMAGE)
 
 
 def broken_files() -> dict[str, bytes]:
     jpeg, png = io.BytesIO(), io.BytesIO()
     Image.fromarray(synthetic((200, 200))).save(jpeg, "JPEG")
-    Image.fromarray(PHOTO).save(png, "PNG")
+    Image.fromarray(IMAGE).save(png, "PNG")
     return {
         "empty.jpg": b"",
         "text.png": b"not an image\n",
@@ -181,7 +181,7 @@ def test_resized_size_is_segment_anythings(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])
-def test_photos_too_narrow_for_the_reference(shape: tuple[int, int]) -> None:
+def test_images_too_narrow_for_the_reference(shape: tuple[int, int]) -> None:
     pixels = preprocess(np.full((*shape, 3), 200, np.uint8), SAM)
     expected = (200 - SAM.mean) / SAM.std
     line = pixels[0, :, 0] if shape[0] == 1 else pixels[0, :, :, 0]

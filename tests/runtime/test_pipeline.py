@@ -1,4 +1,4 @@
-"""From a photo to its refined label."""
+"""From an image to its refined label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.errors import BundleError, ImageError, LabelError, SettingsError
 from samrefine_runtime.pipeline import Labeler
 from samrefine_runtime.refine import RefineSettings
-from samrefine_runtime.sam.prompts import PROMPT_MODES, prompt_region
+from samrefine_runtime.sam.prompts import PROMPT_MODES, near_label
 from tests.samples import ONE_THREAD
 from tests.sepl import naive_sepl
 
@@ -57,7 +57,12 @@ def test_pseudo_label_names_the_squares(labeler: Labeler) -> None:
 @pytest.mark.parametrize("method", ["max_iou_imp2", "max_iou", "argmax"])
 @pytest.mark.parametrize("prompts", PROMPT_MODES)
 def test_label_is_sepl_of_pseudo_label_and_masks(bundle: Bundle, method: Any, prompts: Any) -> None:
-    made = Labeler(bundle, refinement=RefineSettings(method), prompts=prompts, session=ONE_THREAD)
+    made = Labeler(
+        bundle,
+        generator={"prompts": prompts},
+        refinement=RefineSettings(method),
+        session=ONE_THREAD,
+    )
     result = made.label(squares(), RED_AND_BLUE)
     assert len(result.masks) > 0
     stack = np.array([result.masks.dense(i) for i in range(len(result.masks))])
@@ -69,17 +74,17 @@ def test_guided_prompts_lie_near_the_pseudo_label(bundle: Bundle, labeler: Label
     counts: list[tuple[int, int]] = []
     result = labeler.label(squares(), RED_AND_BLUE, progress=lambda *c: counts.append(c))
     x, y = result.masks.point_coords.astype(int).T
-    assert prompt_region(result.pseudo_label)[y, x].all()
+    assert near_label(result.pseudo_label)[y, x].all()
     assert 0 < counts[-1][1] < 16
     asked = {}
     for mode in PROMPT_MODES:
-        made = Labeler(bundle, prompts=mode, session=ONE_THREAD)  # type: ignore[arg-type]
+        made = Labeler(bundle, generator={"prompts": mode}, session=ONE_THREAD)
         made.label(squares(), RED_AND_BLUE, progress=lambda *c: counts.append(c))
         asked[mode] = counts[-1][0]
     assert asked["guided"] <= asked["hierarchical"] <= asked["grid"] == 16
 
 
-def test_photo_without_classes_is_background_and_needs_no_masks(labeler: Labeler) -> None:
+def test_image_without_classes_is_background_and_needs_no_masks(labeler: Labeler) -> None:
     result = labeler.label(squares(), np.zeros(3, bool))
     assert not result.label.any() and not result.pseudo_label.any()
     assert len(result.masks) == 0
@@ -112,9 +117,8 @@ def test_summary_is_json_of_what_happened(labeler: Labeler) -> None:
 def test_settings_reach_their_stage(bundle: Bundle) -> None:
     strict = Labeler(
         bundle,
-        generator={"points_per_side": 2},
+        generator={"points_per_side": 2, "prompts": "grid"},
         cam=CamSettings(background_score=1.0),
-        prompts="grid",
         session=ONE_THREAD,
     )
     counts: list[tuple[int, int]] = []
@@ -135,4 +139,4 @@ def test_what_does_not_fit(bundle: Bundle, labeler: Labeler) -> None:
     with pytest.raises(SettingsError, match="unknown setting 'points'"):
         Labeler(bundle, generator={"points": 3})
     with pytest.raises(SettingsError, match="prompts is 'all', expected one of guided, hier"):
-        Labeler(bundle, prompts="all")  # type: ignore[arg-type]
+        Labeler(bundle, generator={"prompts": "all"})

@@ -251,13 +251,13 @@ def test_labels_that_do_not_fit(label: Any, message: str) -> None:
     ("setting", "message"),
     [
         ({"method": "max_iou_imp3"}, "method is 'max_iou_imp3', expected one of max_iou_imp2"),
-        ({"min_inside": 1.01}, "min_inside is 1.01, expected 0 to 1"),
-        ({"min_cover": -0.1}, "min_cover is -0.1, expected 0 to 1"),
+        ({"min_inside": 1.01}, "min_inside is 1.01, expected a number from 0 to 1"),
+        ({"min_cover": -0.1}, "min_cover is -0.1, expected a number from 0 to 1"),
         ({"min_cover": float("nan")}, "min_cover is nan"),
-        ({"max_area_ratio": 0}, "max_area_ratio is 0, expected above 0"),
-        ({"max_area_ratio": float("nan")}, "max_area_ratio is nan, expected above 0"),
-        ({"num_classes": 0}, "num_classes is 0, expected 2 to 255"),
-        ({"num_classes": 256}, "num_classes is 256, expected 2 to 255"),
+        ({"max_area_ratio": 0}, "max_area_ratio is 0, expected a number above 0"),
+        ({"max_area_ratio": float("nan")}, "max_area_ratio is nan, expected a number above 0"),
+        ({"num_classes": 0}, "num_classes is 0, expected a whole number from 2 to 255"),
+        ({"num_classes": 256}, "num_classes is 256, expected a whole number from 2 to 255"),
     ],
 )
 def test_settings_out_of_range(setting: dict[str, Any], message: str) -> None:

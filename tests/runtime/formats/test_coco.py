@@ -6,7 +6,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from samrefine_runtime.errors import LabelError, MaskFileError, OutputError, SettingsError
-from samrefine_runtime.formats.coco import MASK_CLASSES, CocoMasks, open_coco
+from samrefine_runtime.formats.coco import MASK_CLASSES, CocoFile, open_coco
 from samrefine_runtime.formats.records import read_masks
 from samrefine_runtime.labels import VOC_CLASSES, read_label
 from samrefine_runtime.masks.masks import Masks
@@ -71,7 +71,7 @@ def test_pycocotools_reads_it_back(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_real_labels_come_back(tmp_path, form):
     if not VOC.is_dir():
-        pytest.skip("the VOC photos are not part of the repository")
+        pytest.skip("the VOC images are not part of the repository")
     paths = sorted((VOC / "gt").glob("*.png"))[:12]
     with open_coco(tmp_path / "a.json", VOC_CLASSES) as writer:
         for path in paths:
@@ -92,7 +92,7 @@ def test_masks_golden_bytes_and_round_trip(tmp_path):
         writer.add_masks("a.jpg", masks)
         writer.add_masks("nothing.jpg", nothing)
     assert (tmp_path / "a.json").read_bytes() == (GOLDEN / "coco_masks.json").read_bytes()
-    back = CocoMasks(tmp_path / "a.json")
+    back = CocoFile(tmp_path / "a.json")
     assert back.read("a").to_records("coco_rle")[0] == masks.to_records("coco_rle")[0]
     assert np.array_equal(back.read("a").boxes, masks.boxes)
     assert back.read("nothing").areas.tolist() == [0]
@@ -145,7 +145,7 @@ HOSTILE = {
     "images are numbers": ({"images": [1], "annotations": []}, "not COCO JSON"),
     "same name twice": (
         {"images": [IMAGE, IMAGE | {"file_name": "b/a.png"}], "annotations": []},
-        "two photos have the same file name",
+        "two images have the same file name",
     ),
     "no height": ({"images": [IMAGE | {"height": None}], "annotations": []}, r"a: size is \[None"),
     "polygon": (
@@ -165,10 +165,10 @@ def test_hostile_files(tmp_path, name):
     path = tmp_path / "bad.json"
     path.write_text(json.dumps(content))
     with pytest.raises(MaskFileError, match=message) as caught:
-        CocoMasks(path).read("a")
+        CocoFile(path).read("a")
     assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_photo_that_is_not_there():
-    with pytest.raises(MaskFileError, match="no photo z"):
-        CocoMasks(GOLDEN / "coco_masks.json").read("z")
+def test_image_that_is_not_there():
+    with pytest.raises(MaskFileError, match="no image z"):
+        CocoFile(GOLDEN / "coco_masks.json").read("z")

@@ -41,7 +41,7 @@ EXPECTED = {"a": ["cat", "potted plant"], "2007.b": ["dog"], "none": []}
 @pytest.mark.parametrize(
     "text",
     [
-        "image,labels\na.jpg,cat;potted plant\nphotos/2007.b.PNG,dog\nnone,\n",
+        "image,labels\na.jpg,cat;potted plant\nimages/2007.b.PNG,dog\nnone,\n",
         "\ufeffImage,Labels\r\na.jpg, cat ; potted plant;\r\n\r\n2007.b.png,dog\r\nnone,\r\n",
         "image,cat,dog,potted plant\na,1,0,1\n2007.b.jpg,0,1,0\nnone,,,\n",
         'file,"potted plant",cat,dog\na,1,1,0\nx\\2007.b.jpg,0,0,1\nnone,0,0,0\n',

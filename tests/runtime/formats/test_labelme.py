@@ -17,7 +17,7 @@ from samrefine_runtime.formats.labelme import write_labelme
 from samrefine_runtime.formats.polygons import regions
 from samrefine_runtime.labels import VOC_CLASSES, read_label
 
-# labelme leaves the photos it opens to the garbage collector.
+# labelme leaves the images it opens to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -61,10 +61,10 @@ def decoded(content: dict) -> dict:
 
 
 def write(folder: Path, label: np.ndarray, classes: tuple[str, ...] = CLASSES, **options) -> Path:
-    photo = PIL.Image.new("RGB", label.shape[::-1])
-    photo.save(folder / "photo.png")
-    write_labelme(folder / "photo.json", label, classes, folder / "photo.png", **options)
-    return folder / "photo.json"
+    image = PIL.Image.new("RGB", label.shape[::-1])
+    image.save(folder / "image.png")
+    write_labelme(folder / "image.json", label, classes, folder / "image.png", **options)
+    return folder / "image.json"
 
 
 def test_golden(tmp_path):
@@ -83,7 +83,7 @@ def test_golden_bytes_of_polygons(tmp_path):
 def test_labelme_reads_it_back(tmp_path, labelme):
     path = write(tmp_path, LABEL)
     loaded = labelme.LabelFile(str(path))
-    assert loaded.image_path == "photo.png"
+    assert loaded.image_path == "image.png"
     assert [(shape["label"], shape["shape_type"]) for shape in loaded.shapes] == [
         ("cat", "mask"),
         ("cat", "mask"),
@@ -110,12 +110,12 @@ def test_any_label_comes_back(tmp_path_factory, labelme, label):
 
 def test_real_labels_come_back(tmp_path, labelme):
     if not VOC.is_dir():
-        pytest.skip("the VOC photos are not part of the repository")
+        pytest.skip("the VOC images are not part of the repository")
     for source in sorted((VOC / "transcam").glob("*.png"))[:8]:
         label = read_label(source)
-        photo = (VOC / "images" / source.name).with_suffix(".jpg")
+        image = (VOC / "images" / source.name).with_suffix(".jpg")
         path = tmp_path / f"{source.stem}.json"
-        write_labelme(path, label, VOC_CLASSES, photo)
+        write_labelme(path, label, VOC_CLASSES, image)
         assert np.array_equal(draw(labelme, path, label.shape, VOC_CLASSES), label)
 
 
@@ -127,10 +127,10 @@ def test_tolerance_saves_points(tmp_path):
     assert len(fewer) < len(exact) / 2
 
 
-def test_photo_path_is_relative_to_the_file(tmp_path):
-    write_labelme(tmp_path / "out" / "a.json", LABEL, CLASSES, tmp_path / "photos" / "a b.jpg")
+def test_image_path_is_relative_to_the_file(tmp_path):
+    write_labelme(tmp_path / "out" / "a.json", LABEL, CLASSES, tmp_path / "images" / "a b.jpg")
     content = json.loads((tmp_path / "out" / "a.json").read_text())
-    assert content["imagePath"] == "../photos/a b.jpg"
+    assert content["imagePath"] == "../images/a b.jpg"
 
 
 def test_class_without_a_name_writes_nothing(tmp_path):

@@ -9,11 +9,8 @@ from PIL import Image
 
 from samrefine_runtime.errors import MaskFileError
 from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
-from samrefine_runtime.formats.mask_folder import (
-    read_mask_folder,
-    read_masks_for,
-    write_mask_folder,
-)
+from samrefine_runtime.formats import read_stored_masks
+from samrefine_runtime.formats.mask_folder import read_mask_folder, write_mask_folder
 from samrefine_runtime.formats.records import read_masks, write_masks
 from samrefine_runtime.masks.masks import Masks
 
@@ -33,12 +30,12 @@ def golden() -> Masks:
 
 
 def test_files_and_golden_metadata(tmp_path, golden):
-    write_mask_folder(tmp_path / "photo", golden)
-    names = sorted(path.name for path in (tmp_path / "photo").iterdir())
+    write_mask_folder(tmp_path / "image", golden)
+    names = sorted(path.name for path in (tmp_path / "image").iterdir())
     assert names == ["0000.png", "0001.png", "metadata.csv"]
-    metadata = (tmp_path / "photo" / "metadata.csv").read_bytes()
+    metadata = (tmp_path / "image" / "metadata.csv").read_bytes()
     assert metadata == (GOLDEN / "metadata.csv").read_bytes()
-    with Image.open(tmp_path / "photo" / "0000.png") as image:
+    with Image.open(tmp_path / "image" / "0000.png") as image:
         assert image.mode == "L"
         assert np.array_equal(np.array(image), golden.dense(0) * np.uint8(255))
 
@@ -50,7 +47,7 @@ def test_round_trip(tmp_path_factory, data):
     dense = data.draw(hnp.arrays(np.bool_, (data.draw(st.integers(0, 12)), *size)))
     folder = tmp_path_factory.getbasetemp() / "round"
     write_mask_folder(folder, Masks.from_dense(size, dense))
-    masks = read_mask_folder(folder, size=size)
+    masks = read_mask_folder(folder, image_shape=size)
     assert len(masks) == len(dense)
     assert all(np.array_equal(masks.dense(i), mask) for i, mask in enumerate(dense))
 
@@ -126,10 +123,10 @@ def test_missing_and_empty_folder_and_size(tmp_path):
         read_mask_folder(tmp_path / "none")
     with pytest.raises(MaskFileError, match="no PNG masks here"):
         read_mask_folder(tmp_path)
-    assert len(read_mask_folder(tmp_path, size=(2, 3))) == 0
+    assert len(read_mask_folder(tmp_path, image_shape=(2, 3))) == 0
     save(tmp_path / "a.png", MASK)
     with pytest.raises(MaskFileError, match=r"expected \(9, 9\)"):
-        read_mask_folder(tmp_path, size=(9, 9))
+        read_mask_folder(tmp_path, image_shape=(9, 9))
 
 
 def test_masks_are_found_in_every_layout(tmp_path, golden):
@@ -137,21 +134,21 @@ def test_masks_are_found_in_every_layout(tmp_path, golden):
     write_mask_folder(tmp_path / "a", golden.select([0]))
     write_mask_folder(tmp_path / "b.c", golden.select([0]))
     with open_coco(tmp_path / FILE_NAME, MASK_CLASSES) as writer:
-        writer.add_masks("photos/b.c.jpg", golden)
-        writer.add_masks("photos/d.jpg", golden.select([1, 0]))
-    assert len(read_masks_for(tmp_path, "a")) == 2
-    assert len(read_masks_for(tmp_path, "b.c", size=(4, 5))) == 1
-    found = read_masks_for(tmp_path, "d")
+        writer.add_masks("images/b.c.jpg", golden)
+        writer.add_masks("images/d.jpg", golden.select([1, 0]))
+    assert len(read_stored_masks(tmp_path, "a")) == 2
+    assert len(read_stored_masks(tmp_path, "b.c", image_shape=(4, 5))) == 1
+    found = read_stored_masks(tmp_path, "d")
     assert np.array_equal(found.boxes, golden.boxes[::-1])
     assert np.array_equal(found.predicted_iou, golden.predicted_iou[::-1])
-    with pytest.raises(MaskFileError, match=r"no masks of e \(e\.json, e/\*\.png or instances"):
-        read_masks_for(tmp_path, "e")
+    with pytest.raises(MaskFileError, match=r"no masks of e \(looked for e\.json, e, instances\.json\)"):
+        read_stored_masks(tmp_path, "e")
     with pytest.raises(MaskFileError, match=r"expected \(1, 1\)"):
-        read_masks_for(tmp_path, "d", size=(1, 1))
+        read_stored_masks(tmp_path, "d", image_shape=(1, 1))
 
 
 def test_changed_coco_file_is_read_again(tmp_path, golden):
     for count in (1, 2):
         with open_coco(tmp_path / FILE_NAME, MASK_CLASSES) as writer:
             writer.add_masks("a.jpg", golden.select(range(count)))
-        assert len(read_masks_for(tmp_path, "a")) == count
+        assert len(read_stored_masks(tmp_path, "a")) == count

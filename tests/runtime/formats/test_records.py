@@ -37,7 +37,7 @@ def mask_sets(draw):
 
 
 def assert_equal(actual: Masks, expected: Masks) -> None:
-    assert actual.size == expected.size
+    assert actual.image_shape == expected.image_shape
     for name in ("counts", "offsets", "boxes", "predicted_iou", "stability_score", "crop_boxes"):
         array = getattr(actual, name)
         assert np.array_equal(array, getattr(expected, name)), name
@@ -83,7 +83,7 @@ def test_pycocotools_reads_the_run_lengths():
 def test_round_trip(tmp_path_factory, masks):
     path = tmp_path_factory.getbasetemp() / "masks.json"
     write_masks(path, masks)
-    assert_equal(read_masks(path, size=masks.size), masks)
+    assert_equal(read_masks(path, image_shape=masks.image_shape), masks)
 
 
 @pytest.mark.parametrize("mode", ["coco_rle", "uncompressed_rle"])
@@ -108,14 +108,14 @@ def test_only_segmentation_must_be_there(tmp_path):
 
 def test_empty_list_needs_a_size(tmp_path):
     path = write(tmp_path / "a.json", [])
-    assert len(read_masks(path, size=(4, 5))) == 0
-    with pytest.raises(MaskFileError, match="does not tell the photo's size"):
+    assert len(read_masks(path, image_shape=(4, 5))) == 0
+    with pytest.raises(MaskFileError, match="does not tell the image's size"):
         read_masks(path)
 
 
 def test_size_is_checked():
     with pytest.raises(MaskFileError, match=r"masks are \(4, 5\) \(H, W\), expected \(5, 4\)"):
-        read_masks(GOLDEN / "masks.json", size=(5, 4))
+        read_masks(GOLDEN / "masks.json", image_shape=(5, 4))
 
 
 def header(**changes):
@@ -161,7 +161,7 @@ HOSTILE = {
     "foreign characters": (counts("\u00e9"), "does not belong"),
     "huge number in string": (counts("o" * 40 + "0"), "mask 0: "),
     "area is another": (counts([1, 2, 3], (4, 5)), "sum to 6, expected 20"),
-    "box outside": (record(bbox=[0, 0, 4, 1]), r"bbox \[0, 0, 4, 1\] leaves the photo"),
+    "box outside": (record(bbox=[0, 0, 4, 1]), r"bbox \[0, 0, 4, 1\] leaves the image"),
     "box of text": (record(bbox="all"), "bbox is 'all'"),
     "box of infinity": (json.dumps(record(bbox=[0, 0, 7, 1])).replace("7", "1e999"), "bbox is"),
     "crop outside": (record(crop_box=[-1, 0, 1, 1]), "crop_box"),

@@ -60,14 +60,14 @@ def test_polygons_draw_the_same_pixels(tmp_path_factory, label):
     assert np.array_equal(draw(path, label.shape), np.where(label == 255, 0, label))
 
 
-def test_values_are_shares_of_the_photo(tmp_path):
+def test_values_are_shares_of_the_image(tmp_path):
     label = np.ones((7, 9), np.uint8)
     write_yolo(tmp_path / "a.txt", label, 2, tolerance=0)
     line = "0 0.000000 0.000000 1.000000 0.000000 1.000000 1.000000 0.000000 1.000000\n"
     assert (tmp_path / "a.txt").read_text() == line
 
 
-def test_photo_without_objects_has_an_empty_file(tmp_path):
+def test_image_without_objects_has_an_empty_file(tmp_path):
     write_yolo(tmp_path / "a.txt", np.zeros((3, 3), np.uint8), 2)
     assert (tmp_path / "a.txt").read_bytes() == b""
 

@@ -1,4 +1,4 @@
-"""The masks of one photo: areas, boxes and records, packed."""
+"""The masks of one image: areas, boxes and records, packed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def described(stack: NDArray[np.bool_], first: int = 0) -> Masks:
 def test_what_goes_in_comes_out(stack: NDArray[np.bool_]) -> None:
     masks = packed(stack)
     assert len(masks) == len(stack)
-    assert masks.size == stack.shape[1:]
+    assert masks.image_shape == stack.shape[1:]
     assert all(np.array_equal(masks.dense(i), mask) for i, mask in enumerate(stack))
     assert masks.areas.dtype == np.int64
     assert masks.areas.tolist() == stack.sum(axis=(1, 2)).tolist()
@@ -102,7 +102,7 @@ def test_no_masks() -> None:
 @given(stacks)
 def test_what_is_not_known_is_filled_in(stack: NDArray[np.bool_]) -> None:
     masks = packed(stack)
-    height, width = masks.size
+    height, width = masks.image_shape
     assert (masks.predicted_iou == 1).all()
     assert (masks.stability_score == 1).all()
     assert np.isnan(masks.point_coords).all()
@@ -153,7 +153,7 @@ def test_unknown_output_mode() -> None:
 
 
 def test_mask_of_another_size() -> None:
-    with pytest.raises(MaskFileError, match=r"mask 1 has shape \(3, 2\), expected \(2, 3\)"):
+    with pytest.raises(MaskFileError, match=r"mask 1 is \(3, 2\), expected \(2, 3\) \(H, W\)"):
         Masks.from_dense((2, 3), [np.zeros((2, 3), bool), np.zeros((3, 2), bool)])
 
 

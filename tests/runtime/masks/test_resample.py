@@ -29,7 +29,7 @@ CROPS = [
 
 
 def torch_logits(low_res: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """`Sam.postprocess_masks`: to the input's size, cut the padding off, to the photo's size."""
+    """`Sam.postprocess_masks`: to the input's size, cut the padding off, to the image's size."""
     logits = torch.from_numpy(low_res)[None, None]
     logits = F.interpolate(logits, (INPUT, INPUT), mode="bilinear", align_corners=False)
     height, width = resized_shape(size, INPUT)
@@ -45,28 +45,28 @@ def smooth_logits(seed: int) -> NDArray[np.float32]:
     return blobs[0, 0].numpy() + rng.normal(0, 0.3, (LOW, LOW)).astype(np.float32)
 
 
-def whole(photo: tuple[int, int]) -> Crop:
-    return Crop((0, 0, photo[1], photo[0]), 0)
+def whole(image_shape: tuple[int, int]) -> Crop:
+    return Crop((0, 0, image_shape[1], image_shape[0]), 0)
 
 
-def resampler(photo: tuple[int, int], crop: Crop | None = None) -> MaskResampler:
-    return MaskResampler((LOW, LOW), INPUT, crop or whole(photo), photo)
+def resampler(image_shape: tuple[int, int], crop: Crop | None = None) -> MaskResampler:
+    return MaskResampler((LOW, LOW), INPUT, crop or whole(image_shape), image_shape)
 
 
 def assert_mask_like_torch(
     low_res: NDArray[np.float32],
-    photo: tuple[int, int],
+    image_shape: tuple[int, int],
     crop: Crop,
     threshold: float = 0.0,
     offset: float = 1.0,
 ) -> NDArray[np.bool_]:
     """Same mask and stability but for pixels whose logit is within rounding of a threshold."""
     left, top, right, bottom = crop.box
-    logits = np.full(photo, -np.inf, np.float32)
+    logits = np.full(image_shape, -np.inf, np.float32)
     logits[top:bottom, left:right] = torch_logits(low_res, (bottom - top, right - left))
     rounding = 1e-5 * max(1.0, float(np.abs(low_res).max()))
-    mask, stability = resampler(photo, crop).mask(low_res, threshold, offset)
-    dense = rle.decode(mask, photo)
+    mask, stability = resampler(image_shape, crop).mask(low_res, threshold, offset)
+    dense = rle.decode(mask, image_shape)
     unclear = np.abs(logits - threshold) <= rounding
     assert np.array_equal(dense | unclear, (logits > threshold) | unclear)
     assert np.array_equal(mask, rle.encode(dense)), "runs are not in their shortest form"
@@ -108,25 +108,25 @@ def test_matrix_rows_are_weights(size_from: int, size_to: int) -> None:
     assert ((matrix > 0).sum(axis=1) <= 2).all()
 
 
-@pytest.mark.parametrize("photo", SHAPES, ids=str)
-def test_logits_are_torchs(photo: tuple[int, int]) -> None:
+@pytest.mark.parametrize("image_shape", SHAPES, ids=str)
+def test_logits_are_torchs(image_shape: tuple[int, int]) -> None:
     low_res = smooth_logits(1)
-    actual = resampler(photo).logits(low_res)
-    assert actual.shape == photo
-    np.testing.assert_allclose(actual, torch_logits(low_res, photo), atol=3e-5)
+    actual = resampler(image_shape).logits(low_res)
+    assert actual.shape == image_shape
+    np.testing.assert_allclose(actual, torch_logits(low_res, image_shape), atol=3e-5)
 
 
-@pytest.mark.parametrize("photo", SHAPES, ids=str)
+@pytest.mark.parametrize("image_shape", SHAPES, ids=str)
 @pytest.mark.parametrize("threshold", [0.0, 4.0, -3.0])
-def test_masks_of_whole_photos_are_torchs(photo: tuple[int, int], threshold: float) -> None:
+def test_masks_of_whole_images_are_torchs(image_shape: tuple[int, int], threshold: float) -> None:
     for seed in range(4):
-        assert_mask_like_torch(smooth_logits(seed), photo, whole(photo), threshold)
+        assert_mask_like_torch(smooth_logits(seed), image_shape, whole(image_shape), threshold)
 
 
-@pytest.mark.parametrize(("photo", "box"), CROPS, ids=str)
-def test_masks_of_crops_are_torchs(photo: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize(("image_shape", "box"), CROPS, ids=str)
+def test_masks_of_crops_are_torchs(image_shape: tuple[int, int], box: tuple[int, int, int, int]) -> None:
     for seed in range(4):
-        assert_mask_like_torch(smooth_logits(seed), photo, Crop(box, 1))
+        assert_mask_like_torch(smooth_logits(seed), image_shape, Crop(box, 1))
 
 
 @settings(deadline=None, max_examples=60)
@@ -149,13 +149,13 @@ def test_masks_of_any_window_are_torchs(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("value", [-3.0, 3.0])
-@pytest.mark.parametrize(("photo", "box"), [((20, 30), (0, 0, 30, 20)), *CROPS], ids=str)
+@pytest.mark.parametrize(("image_shape", "box"), [((20, 30), (0, 0, 30, 20)), *CROPS], ids=str)
 def test_constant_logits_fill_the_crop_or_nothing(
-    photo: tuple[int, int], box: tuple[int, int, int, int], value: float
+    image_shape: tuple[int, int], box: tuple[int, int, int, int], value: float
 ) -> None:
     crop = Crop(box, 0)
-    counts, stability = resampler(photo, crop).mask(np.full((LOW, LOW), value, np.float32), 0, 1)
-    expected = np.zeros(photo, bool)
+    counts, stability = resampler(image_shape, crop).mask(np.full((LOW, LOW), value, np.float32), 0, 1)
+    expected = np.zeros(image_shape, bool)
     expected[box[1] : box[3], box[0] : box[2]] = value > 0
     assert np.array_equal(counts, rle.encode(expected))
     assert stability == 1 if value > 0 else np.isnan(stability)
@@ -163,11 +163,11 @@ def test_constant_logits_fill_the_crop_or_nothing(
 
 @pytest.mark.parametrize("side", ["top", "bottom", "left", "right"])
 def test_masks_that_touch_an_edge(side: str) -> None:
-    photo = (90, 160)
+    image_shape = (90, 160)
     low_res = np.full((LOW, LOW), -4, np.float32)
     edge = {"top": np.s_[:3], "bottom": np.s_[12:], "left": np.s_[:, :3], "right": np.s_[:, -3:]}
     low_res[edge[side]] = 4
-    dense = assert_mask_like_torch(low_res, photo, whole(photo))
+    dense = assert_mask_like_torch(low_res, image_shape, whole(image_shape))
     along = {"top": dense[0], "bottom": dense[-1], "left": dense[:, 0], "right": dense[:, -1]}
     assert along[side].all()
     assert not dense.all()
@@ -176,8 +176,8 @@ def test_masks_that_touch_an_edge(side: str) -> None:
 @pytest.mark.parametrize("pixels", [1, 37, 90, 91, 1000])
 def test_strips_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
     cases = [((90, 160), (0, 0, 160, 90)), *CROPS[:3]]
-    for seed, (photo, box) in enumerate(cases):
-        make = resampler(photo, Crop(box, 0))
+    for seed, (image_shape, box) in enumerate(cases):
+        make = resampler(image_shape, Crop(box, 0))
         for low_res in (smooth_logits(seed), np.full((LOW, LOW), 2, np.float32)):
             whole_counts, whole_stability = make.mask(low_res, 0, 1)
             with monkeypatch.context() as patch:

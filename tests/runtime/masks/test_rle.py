@@ -51,7 +51,7 @@ def test_strings_of_long_runs(counts: list[int]) -> None:
         assert coco.area(compressed) == sum(counts[1::2])
 
 
-def test_runs_near_the_largest_photo() -> None:
+def test_runs_near_the_largest_image() -> None:
     size = (1 << 16, (1 << 15) - 1)
     counts = np.array([0, 1, size[0] * size[1] - 1], np.uint32)
     assert np.array_equal(rle.from_coco_string(rle.to_coco_string(counts), size), counts)
@@ -68,7 +68,7 @@ def test_mask_without_pixels() -> None:
 
 
 @given(st.text(max_size=40) | st.text(alphabet=[chr(c) for c in range(48, 112)], max_size=40))
-def test_hostile_strings_are_refused_or_fill_the_photo(text: str) -> None:
+def test_hostile_strings_are_refused_or_fill_the_image(text: str) -> None:
     try:
         counts = rle.from_coco_string(text, (3, 4))
     except MaskFileError:
@@ -97,6 +97,6 @@ def test_damaged_strings(text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("counts", [[], [11], [13], [6, -1, 7], [-12, 24], [1 << 40]])
-def test_counts_that_do_not_fill_the_photo(counts: list[int]) -> None:
+def test_counts_that_do_not_fill_the_image(counts: list[int]) -> None:
     with pytest.raises(MaskFileError, match=r"run lengths sum to -?\d+, expected 12"):
         rle.check(counts, (3, 4))

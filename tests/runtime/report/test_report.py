@@ -20,7 +20,7 @@ from samrefine_runtime.errors import LabelError
 from samrefine_runtime.evaluate import Evaluation, confusion_matrix
 from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.pipeline import LabelResult
+from samrefine_runtime.results import LabelResult
 from samrefine_runtime.report import ReportEntry, picture_side, write_report
 from samrefine_runtime.report.overlay import distinct_colours
 from samrefine_runtime.report.pictures import HALF, LARGE_RUN, label_picture, mask_picture
@@ -29,7 +29,7 @@ CLASSES = ("background", "cat", "dog")
 SIZE = 60, 90
 
 
-def photo(seed: int = 0) -> NDArray[np.uint8]:
+def image(seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
 
 
@@ -68,18 +68,18 @@ def entry_files(folder: Path, entries: list[ReportEntry]) -> list[Path]:
 
 
 def with_change(image_id: str, changed: float) -> ReportEntry:
-    return replace(ReportEntry.of(image_id, photo(), result()), changed=changed)
+    return replace(ReportEntry.of(image_id, image(), result()), changed=changed)
 
 
 def test_entry_survives_its_file(tmp_path: Path) -> None:
     truth = labels(3)
     truth[:5] = 255
-    entry = ReportEntry.of("a", photo(), result(), truth)
+    entry = ReportEntry.of("a", image(), result(), truth)
     entry.write(tmp_path / "a.json")
     read = ReportEntry.read(tmp_path / "a.json")
     assert json.dumps(read.to_json()) == json.dumps(entry.to_json())
     assert read.pictures.keys() == {
-        "photo", "cam", "masks", "pseudo_label", "label", "ground_truth",
+        "image", "cam", "masks", "pseudo_label", "label", "ground_truth",
     }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_figures_equal_those_of_evaluate() -> None:
     truth = labels(7)
     truth[20:30] = 255
     labelled = result()
-    entry = ReportEntry.of("a", photo(), labelled, truth)
+    entry = ReportEntry.of("a", image(), labelled, truth)
     for miou, label in zip(entry.miou or (), (labelled.pseudo_label, labelled.label), strict=True):
         evaluation = Evaluation(confusion_matrix(label, truth, 3), 1, [], [])
         assert miou == pytest.approx(evaluation.miou)
@@ -95,13 +95,13 @@ def test_figures_equal_those_of_evaluate() -> None:
 
 
 def test_ground_truth_without_any_class_gives_no_score() -> None:
-    entry = ReportEntry.of("a", photo(), result(), np.full(SIZE, 255, np.uint8))
+    entry = ReportEntry.of("a", image(), result(), np.full(SIZE, 255, np.uint8))
     assert entry.miou is None
 
 
 def test_ground_truth_of_another_size_is_refused() -> None:
     with pytest.raises(LabelError, match=r"90 x 60"):
-        ReportEntry.of("a", photo(), result(), np.zeros((5, 7), np.uint8))
+        ReportEntry.of("a", image(), result(), np.zeros((5, 7), np.uint8))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (333, 700), (700, 333)])
@@ -143,30 +143,30 @@ def test_pictures_of_nothing() -> None:
     empty = LabelResult(
         nothing, nothing, np.ones(SIZE, np.float32), cam, Masks.from_dense(SIZE, []), {}
     )
-    entry = ReportEntry.of("a", photo(), empty)
+    entry = ReportEntry.of("a", image(), empty)
     for name in ("cam", "masks", "label"):
         assert not pixels_of(entry.pictures[name])[..., 3].any()
 
 
-def test_more_photos_get_smaller_pictures() -> None:
+def test_more_images_get_smaller_pictures() -> None:
     assert picture_side(LARGE_RUN) > picture_side(LARGE_RUN + 1)
 
 
 def test_page_puts_the_largest_disagreement_first(tmp_path: Path) -> None:
-    partial = ReportEntry.of_label("partial", photo(), labels(0))
+    partial = ReportEntry.of_label("partial", image(), labels(0))
     entries = [with_change("a", 0.1), partial, with_change("b", 0.9), with_change("c", 0.5)]
     write_report(tmp_path / "report.html", entry_files(tmp_path, entries), CLASSES)
     page = (tmp_path / "report.html").read_text()
-    assert [row["id"] for row in page_data(page, "report")["photos"]] == ["b", "c", "a", "partial"]
-    assert page_data(page, "photo-0")["image_id"] == "b"
-    assert page_data(page, "photo-3")["pictures"].keys() == {"photo", "label"}
+    assert [row["id"] for row in page_data(page, "report")["images"]] == ["b", "c", "a", "partial"]
+    assert page_data(page, "image-0")["image_id"] == "b"
+    assert page_data(page, "image-3")["pictures"].keys() == {"image", "label"}
 
 
-def test_page_scores_all_photos_together(tmp_path: Path) -> None:
+def test_page_scores_all_images_together(tmp_path: Path) -> None:
     truths = [labels(20), labels(21)]
     results = [result(0), result(1)]
     pairs = list(zip(results, truths, strict=True))
-    entries = [ReportEntry.of(str(i), photo(), *pair) for i, pair in enumerate(pairs)]
+    entries = [ReportEntry.of(str(i), image(), *pair) for i, pair in enumerate(pairs)]
     write_report(tmp_path / "report.html", entry_files(tmp_path, entries), CLASSES)
     matrix = sum(confusion_matrix(one.label, truth, 3) for one, truth in pairs)
     evaluation = Evaluation(np.asarray(matrix), 2, [], [])
@@ -177,7 +177,7 @@ def test_page_scores_all_photos_together(tmp_path: Path) -> None:
 
 
 def test_page_without_ground_truth_shows_shares(tmp_path: Path) -> None:
-    entries = [ReportEntry.of("a", photo(), result())]
+    entries = [ReportEntry.of("a", image(), result())]
     write_report(tmp_path / "report.html", entry_files(tmp_path, entries), CLASSES)
     page = (tmp_path / "report.html").read_text()
     assert "mIoU of" not in page
@@ -190,27 +190,27 @@ def test_page_keeps_its_size_and_says_so(tmp_path: Path) -> None:
     budget = 3 * files[0].stat().st_size + 100
     write_report(tmp_path / "report.html", files, CLASSES, max_bytes=budget)
     page = (tmp_path / "report.html").read_text()
-    assert [row["id"] for row in page_data(page, "report")["photos"]] == ["7", "6", "5"]
-    assert 'id="photo-3"' not in page
-    assert "The 3 photos that changed most" in page
+    assert [row["id"] for row in page_data(page, "report")["images"]] == ["7", "6", "5"]
+    assert 'id="image-3"' not in page
+    assert "The 3 images that changed most" in page
     assert "<dd>8</dd>" in page
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     name = "</script><img src=x onerror=alert(1)>\u2028\"'&amp;<!--"
-    classes = ("background", f"<b>{name}", "half a pair \ud800 <!-- photos -->\n")
-    entries = [ReportEntry.of(name + "\udcff", photo(), result())]
+    classes = ("background", f"<b>{name}", "half a pair \ud800 <!-- images -->\n")
+    entries = [ReportEntry.of(name + "\udcff", image(), result())]
     files = entry_files(tmp_path, entries)
     write_report(tmp_path / "report.html", files, classes, title=f"$title {name}")
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "<img src=x" not in page
     assert "<b>" not in page.split("<main>")[1].split("</table>")[0]
-    assert page_data(page, "report")["photos"][0]["id"] == name + "\udcff"
-    assert page_data(page, "photo-0")["image_id"] == name + "\udcff"
+    assert page_data(page, "report")["images"][0]["id"] == name + "\udcff"
+    assert page_data(page, "image-0")["image_id"] == name + "\udcff"
 
 
 def test_page_names_nothing_outside_itself(tmp_path: Path) -> None:
-    entries = [ReportEntry.of("a", photo(), result())]
+    entries = [ReportEntry.of("a", image(), result())]
     write_report(tmp_path / "report.html", entry_files(tmp_path, entries), CLASSES)
     page = (tmp_path / "report.html").read_text()
     assert "://" not in page

@@ -30,7 +30,7 @@ from samrefine_runtime.sam.grids import point_grid
 from samrefine_runtime.sam.prompts import coarse_to_fine
 from tests.samples import ONE_THREAD, synthetic
 
-PHOTO = synthetic((48, 72))
+IMAGE = synthetic((48, 72))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def assert_same(actual: Masks, expected: Masks, stability: float = 1e-5) -> None
 
 
 def test_masks_pass_the_thresholds_best_first(bundle: Bundle) -> None:
-    masks = make(bundle).generate(PHOTO)
+    masks = make(bundle).generate(IMAGE)
     assert len(masks) >= 10
     assert len(np.unique(masks.boxes, axis=0)) >= 3
     assert (masks.predicted_iou > bundle.defaults["pred_iou_thresh"]).all()
@@ -64,20 +64,20 @@ def test_masks_pass_the_thresholds_best_first(bundle: Bundle) -> None:
 
 
 def test_each_threshold_drops_masks(bundle: Bundle) -> None:
-    everything = make(bundle).generate(PHOTO)
+    everything = make(bundle).generate(IMAGE)
     better = make(bundle, pred_iou_thresh=float(np.median(everything.predicted_iou)))
-    assert 0 < len(better.generate(PHOTO)) < len(everything)
+    assert 0 < len(better.generate(IMAGE)) < len(everything)
     steadier = make(bundle, stability_score_thresh=float(np.median(everything.stability_score)))
-    assert 0 < len(steadier.generate(PHOTO)) < len(everything)
-    apart = make(bundle, box_nms_thresh=0.3).generate(PHOTO)
+    assert 0 < len(steadier.generate(IMAGE)) < len(everything)
+    apart = make(bundle, box_nms_thresh=0.3).generate(IMAGE)
     assert 0 < len(apart) < len(everything)
-    all_of_them = make(bundle, pred_iou_thresh=0, stability_score_thresh=0).generate(PHOTO)
+    all_of_them = make(bundle, pred_iou_thresh=0, stability_score_thresh=0).generate(IMAGE)
     assert len(all_of_them) == 3 * 16
     assert np.array_equal(np.isnan(all_of_them.stability_score), all_of_them.areas == 0)
 
 
 def test_kept_masks_do_not_overlap_more_than_allowed(bundle: Bundle) -> None:
-    boxes = make(bundle, box_nms_thresh=0.5).generate(PHOTO).boxes.astype(float)
+    boxes = make(bundle, box_nms_thresh=0.5).generate(IMAGE).boxes.astype(float)
     assert len(boxes) >= 2
     for i, a in enumerate(boxes):
         for b in boxes[:i]:
@@ -89,46 +89,46 @@ def test_kept_masks_do_not_overlap_more_than_allowed(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("batch", [1, 5, 1000])
 def test_batch_size_does_not_change_the_masks(bundle: Bundle, batch: int) -> None:
-    masks = make(bundle, points_per_batch=batch).generate(PHOTO)
+    masks = make(bundle, points_per_batch=batch).generate(IMAGE)
     # A product of another size rounds otherwise: of some hundred pixels one may change sides.
-    assert_same(masks, make(bundle).generate(PHOTO), stability=0.01)
+    assert_same(masks, make(bundle).generate(IMAGE), stability=0.01)
 
 
-def test_a_second_photo_leaves_no_trace(bundle: Bundle) -> None:
+def test_a_second_image_leaves_no_trace(bundle: Bundle) -> None:
     generator = make(bundle)
-    before = generator.generate(PHOTO)
+    before = generator.generate(IMAGE)
     generator.generate(synthetic((60, 31), seed=1))
-    assert_same(generator.generate(PHOTO), before)
+    assert_same(generator.generate(IMAGE), before)
 
 
 def test_progress_counts_every_prompt(bundle: Bundle) -> None:
     calls: list[tuple[int, int]] = []
-    make(bundle, points_per_batch=6).generate(PHOTO, progress=lambda *call: calls.append(call))
+    make(bundle, points_per_batch=6).generate(IMAGE, progress=lambda *call: calls.append(call))
     assert calls == [(6, 16), (12, 16), (16, 16)]
     calls.clear()
     crops = make(bundle, points_per_batch=16, crop_n_layers=1, crop_n_points_downscale_factor=2)
-    crops.generate(PHOTO, progress=lambda *call: calls.append(call))
+    crops.generate(IMAGE, progress=lambda *call: calls.append(call))
     assert calls == [(16, 32), (20, 32), (24, 32), (28, 32), (32, 32)]
 
 
 def test_region_restricts_the_prompts(bundle: Bundle) -> None:
-    region = np.zeros(PHOTO.shape[:2], bool)
+    region = np.zeros(IMAGE.shape[:2], bool)
     region[:, :36] = True
-    everything = make(bundle).generate(PHOTO)
+    everything = make(bundle).generate(IMAGE)
     inside = everything.select(np.flatnonzero(everything.point_coords[:, 0] < 36))
     assert 0 < len(inside) < len(everything)
     calls: list[tuple[int, int]] = []
-    actual = make(bundle).generate(PHOTO, region=region, progress=lambda *c: calls.append(c))
+    actual = make(bundle).generate(IMAGE, region=region, progress=lambda *c: calls.append(c))
     assert_same(actual, inside)
     assert calls[-1] == (8, 8)
 
 
 def test_region_applies_to_crops(bundle: Bundle) -> None:
-    region = np.zeros(PHOTO.shape[:2], bool)
+    region = np.zeros(IMAGE.shape[:2], bool)
     region[:24, :36] = True
     calls: list[tuple[int, int]] = []
     generator = make(bundle, crop_n_layers=1)
-    masks = generator.generate(PHOTO, region=region, progress=lambda *c: calls.append(c))
+    masks = generator.generate(IMAGE, region=region, progress=lambda *c: calls.append(c))
     assert len(masks) > 0
     assert (masks.point_coords < [36, 24]).all()
     inside = 0
@@ -139,30 +139,30 @@ def test_region_applies_to_crops(bundle: Bundle) -> None:
 
 
 def test_full_region_is_no_region(bundle: Bundle) -> None:
-    whole = np.ones(PHOTO.shape[:2], bool)
-    assert_same(make(bundle).generate(PHOTO, region=whole), make(bundle).generate(PHOTO))
+    whole = np.ones(IMAGE.shape[:2], bool)
+    assert_same(make(bundle).generate(IMAGE, region=whole), make(bundle).generate(IMAGE))
 
 
 def test_empty_region_gives_no_masks_and_needs_no_time(bundle: Bundle) -> None:
     calls: list[tuple[int, int]] = []
     generator = make(bundle, crop_n_layers=1, min_mask_region_area=10)
     del generator.encoder  # nothing is encoded
-    nowhere = np.zeros(PHOTO.shape[:2], bool)
-    masks = generator.generate(PHOTO, region=nowhere, progress=lambda *c: calls.append(c))
+    nowhere = np.zeros(IMAGE.shape[:2], bool)
+    masks = generator.generate(IMAGE, region=nowhere, progress=lambda *c: calls.append(c))
     assert len(masks) == 0
-    assert masks.size == PHOTO.shape[:2]
+    assert masks.image_shape == IMAGE.shape[:2]
     assert calls == []
 
 
 def test_region_of_another_size(bundle: Bundle) -> None:
-    with pytest.raises(SettingsError, match=r"region is \(9, 9\), its photo \(48, 72\)"):
-        make(bundle).generate(PHOTO, region=np.ones((9, 9), bool))
+    with pytest.raises(SettingsError, match=r"region is \(9, 9\), its image \(48, 72\)"):
+        make(bundle).generate(IMAGE, region=np.ones((9, 9), bool))
 
 
 def test_hierarchical_asks_again_where_no_mask_explains_the_point(bundle: Bundle) -> None:
     coarse, fine = coarse_to_fine(point_grid(8))
-    first = make(bundle, point_grids=[coarse]).generate(PHOTO)
-    height, width = PHOTO.shape[:2]
+    first = make(bundle, point_grids=[coarse]).generate(IMAGE)
+    height, width = IMAGE.shape[:2]
     small = [first.dense(i) for i in np.flatnonzero(first.areas <= height * width / 2)]
     assert small
     x, y = (fine * [width, height]).astype(int).T
@@ -170,26 +170,26 @@ def test_hierarchical_asks_again_where_no_mask_explains_the_point(bundle: Bundle
     assert 0 < len(asked) < len(fine)
     calls: list[tuple[int, int]] = []
     generator = make(bundle, hierarchical=True, points_per_side=8, points_per_batch=16)
-    actual = generator.generate(PHOTO, progress=lambda *call: calls.append(call))
-    assert_same(actual, make(bundle, point_grids=[np.concatenate([coarse, asked])]).generate(PHOTO))
+    actual = generator.generate(IMAGE, progress=lambda *call: calls.append(call))
+    assert_same(actual, make(bundle, point_grids=[np.concatenate([coarse, asked])]).generate(IMAGE))
     assert calls[0] == (16, 64)
     assert calls[-1] == (16 + len(asked), 16 + len(asked))
 
 
 def test_hierarchical_with_crops_and_a_single_point(bundle: Bundle) -> None:
-    assert len(make(bundle, hierarchical=True, crop_n_layers=1).generate(PHOTO)) > 0
-    single = make(bundle, hierarchical=True, points_per_side=1).generate(PHOTO)
-    assert_same(single, make(bundle, points_per_side=1).generate(PHOTO))
+    assert len(make(bundle, hierarchical=True, crop_n_layers=1).generate(IMAGE)) > 0
+    single = make(bundle, hierarchical=True, points_per_side=1).generate(IMAGE)
+    assert_same(single, make(bundle, points_per_side=1).generate(IMAGE))
 
 
 def test_thresholds_no_mask_passes(bundle: Bundle) -> None:
-    assert len(make(bundle, pred_iou_thresh=5.0).generate(PHOTO)) == 0
+    assert len(make(bundle, pred_iou_thresh=5.0).generate(IMAGE)) == 0
     generator = make(bundle, stability_score_thresh=1.1, crop_n_layers=1, min_mask_region_area=5)
-    assert len(generator.generate(PHOTO)) == 0
+    assert len(generator.generate(IMAGE)) == 0
 
 
 def test_masks_of_crops_stay_in_them(bundle: Bundle) -> None:
-    """Boxes at an edge of the crop that is no edge of the photo are dropped."""
+    """Boxes at an edge of the crop that is no edge of the image are dropped."""
     sam = bundle.require_sam()
     small = replace(bundle, sam=replace(sam, mask_threshold=2 * sam.mask_threshold))
     generator = make(small, crop_n_layers=1, pred_iou_thresh=0, stability_score_thresh=0.01)
@@ -210,28 +210,28 @@ def test_masks_of_crops_stay_in_them(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (1, 700), (700, 1)], ids=str)
-def test_photos_of_a_few_pixels(bundle: Bundle, shape: tuple[int, int]) -> None:
+def test_images_of_a_few_pixels(bundle: Bundle, shape: tuple[int, int]) -> None:
     masks = make(bundle, crop_n_layers=2, min_mask_region_area=1).generate(synthetic(shape))
-    assert masks.size == shape
+    assert masks.image_shape == shape
 
 
 def test_own_point_grids(bundle: Bundle) -> None:
     grid = np.array([[0.25, 0.5], [0.75, 0.5]])
-    masks = make(bundle, point_grids=[grid], points_per_batch=1).generate(PHOTO)
+    masks = make(bundle, point_grids=[grid], points_per_batch=1).generate(IMAGE)
     assert {tuple(p) for p in masks.point_coords} <= {(18.0, 24.0), (54.0, 24.0)}
-    same = make(bundle, point_grids=[reference.build_point_grid(4)]).generate(PHOTO)
-    assert_same(same, make(bundle).generate(PHOTO))
+    same = make(bundle, point_grids=[reference.build_point_grid(4)]).generate(IMAGE)
+    assert_same(same, make(bundle).generate(IMAGE))
 
 
 @pytest.mark.parametrize("mode", ["binary_mask", "uncompressed_rle", "coco_rle"])
 def test_records_have_the_mode_of_the_settings(bundle: Bundle, mode: str) -> None:
-    records = make(bundle, output_mode=mode).records(PHOTO)
+    records = make(bundle, output_mode=mode).records(IMAGE)
     assert len(records) >= 10
     kinds: Mapping[str, Any] = {"uncompressed_rle": list, "coco_rle": str}
     for record in records:
         segmentation = record["segmentation"]
         if mode == "binary_mask":
-            assert segmentation.shape == PHOTO.shape[:2]
+            assert segmentation.shape == IMAGE.shape[:2]
         else:
             assert isinstance(segmentation["counts"], kinds[mode])
 
@@ -254,8 +254,8 @@ def test_small_regions_go_as_in_segment_anything(data: st.DataObject, min_area: 
 
 
 def test_small_regions_of_generated_masks(bundle: Bundle) -> None:
-    raw = make(bundle).generate(PHOTO)
-    clean = make(bundle, min_mask_region_area=30, crop_nms_thresh=1.0).generate(PHOTO)
+    raw = make(bundle).generate(IMAGE)
+    clean = make(bundle, min_mask_region_area=30, crop_nms_thresh=1.0).generate(IMAGE)
     assert 0 < len(clean) <= len(raw)
 
     def smallest_part(mask: NDArray[np.bool_]) -> int:

@@ -28,7 +28,7 @@ def test_grids_of_layers(points_per_side: int, layers: int, factor: int) -> None
 
 @given(sides, sides, st.integers(0, 3), st.sampled_from([0.0, 512 / 1500, 0.5, 1.0]))
 def test_crops(height: int, width: int, layers: int, overlap_ratio: float) -> None:
-    """Photos of a few pixels give empty crops in the reference, on which it fails."""
+    """Images of a few pixels give empty crops in the reference, on which it fails."""
     boxes, layer_of = amg.generate_crop_boxes((height, width), layers, overlap_ratio)
     expected = [
         (tuple(box), layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from samrefine_runtime.errors import BundleError, ImageError, SettingsError
 from samrefine_runtime.sam.predictor import Predictor
 from tests.samples import ONE_THREAD, synthetic
 
-PHOTO = synthetic((40, 60))
+IMAGE = synthetic((40, 60))
 POINT: dict[str, Any] = {"point_coords": [[20, 10]], "point_labels": [1]}
 BOX: dict[str, Any] = {"box": [5, 5, 40, 30]}
 
@@ -21,7 +22,7 @@ BOX: dict[str, Any] = {"box": [5, 5, 40, 30]}
 @pytest.fixture(scope="module")
 def predictor(lively_bundle: Path) -> Predictor:
     made = Predictor(Bundle.load(lively_bundle), session=ONE_THREAD)
-    made.set_image(PHOTO)
+    made.set_image(IMAGE)
     return made
 
 
@@ -66,14 +67,14 @@ def test_prompts_matter(predictor: Predictor) -> None:
         assert not np.allclose(predictor.predict(**prompt)[2], start, atol=1e-4), prompt.keys()
 
 
-def test_coordinates_are_of_the_photo(predictor: Predictor) -> None:
-    """The same box on the same scene, however large the photo, is the same prompt."""
+def test_coordinates_are_of_the_image(predictor: Predictor) -> None:
+    """The same box on the same scene, however large the image, is the same prompt."""
     predictor.set_image(np.full((40, 60, 3), 90, np.uint8))
     small = predictor.predict(box=[6, 4, 30, 20])[2]
     predictor.set_image(np.full((80, 120, 3), 90, np.uint8))
     masks, _, large = predictor.predict(box=[12, 8, 60, 40])
     another = predictor.predict(box=[6, 4, 30, 20])[2]
-    predictor.set_image(PHOTO)
+    predictor.set_image(IMAGE)
     assert masks.shape == (3, 80, 120)
     np.testing.assert_allclose(large, small, atol=1e-5)
     assert not np.allclose(another, small, atol=1e-2)
@@ -97,15 +98,15 @@ def test_many_prompts_are_each_alone(predictor: Predictor) -> None:
 
 def test_before_set_image(lively_bundle: Path) -> None:
     fresh = Predictor(Bundle.load(lively_bundle), session=ONE_THREAD)
-    with pytest.raises(SettingsError, match="no photo is set: call set_image first"):
+    with pytest.raises(SettingsError, match="no image is set: call set_image first"):
         fresh.predict(**POINT)
 
 
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        ({"point_coords": [[1, 2]]}, "only given together"),
-        ({"point_labels": [1]}, "only given together"),
+        ({"point_coords": [[1, 2]]}, "point_coords and point_labels must be given together"),
+        ({"point_labels": [1]}, "point_coords and point_labels must be given together"),
         ({"point_coords": [[1, 2]], "point_labels": [1, 0]}, r"points are \(1, 1, 2\) with labels"),
         ({"point_coords": [1, 2], "point_labels": [1]}, r"points are \(1, 2\) with labels"),
         ({"point_coords": [[1, 2]], "point_labels": [[1]]}, r"points are .* with labels"),
@@ -124,7 +125,7 @@ def test_prompts_of_another_shape(
 
 
 def test_different_numbers_of_prompts(predictor: Predictor) -> None:
-    with pytest.raises(SettingsError, match=r"points, boxes and masks are of \[1, 2\] prompts"):
+    with pytest.raises(SettingsError, match=r"prompt counts disagree: \[1, 2\]"):
         predictor.predict_low_res(np.zeros((2, 1, 2)), np.ones((2, 1)), boxes=np.zeros((1, 4)))
 
 
@@ -134,8 +135,6 @@ def test_image_of_another_layout(predictor: Predictor) -> None:
 
 
 def test_bundle_without_a_decoder(lively_bundle: Path) -> None:
-    from dataclasses import replace
-
     bundle = Bundle.load(lively_bundle)
     graphs = {name: graph for name, graph in bundle.graphs.items() if name != "decoder"}
     with pytest.raises(BundleError, match=r"has no 'decoder' graph \(it has: encoder, everything"):

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.sam.grids import Crop, point_grid
-from samrefine_runtime.sam.prompts import coarse_to_fine, points_in, prompt_region, uncovered
+from samrefine_runtime.sam.prompts import coarse_to_fine, near_label, points_in, prompt_region, uncovered
 
 
 @given(st.integers(1, 40))
@@ -34,7 +34,7 @@ def test_points_in_a_region(region: np.ndarray, points_per_side: int) -> None:
 
 
 @given(st.data())
-def test_explained_points_lie_in_a_mask_of_at_most_half_the_photo(data: st.DataObject) -> None:
+def test_covered_points_lie_in_a_mask_of_at_most_half_the_image(data: st.DataObject) -> None:
     shape = (6, 8)
     stack = data.draw(st.lists(hnp.arrays(bool, shape), max_size=3))
     crop = Crop((1, 2, 8, 6), 1)
@@ -57,8 +57,8 @@ def test_region_holds_the_label_and_its_neighbourhood(data: st.DataObject) -> No
     expected = np.zeros(shape, bool)
     for y, x in np.argwhere((label > 0) & (label < 255)):
         expected[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
-    assert np.array_equal(prompt_region(label, margin), expected)
+    assert np.array_equal(near_label(label, margin), expected)
 
 
 def test_region_of_a_label_without_classes_is_empty() -> None:
-    assert not prompt_region(np.array([[0, 255], [255, 0]], np.uint8)).any()
+    assert not near_label(np.array([[0, 255], [255, 0]], np.uint8)).any()
