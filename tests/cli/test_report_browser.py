@@ -185,7 +185,7 @@ def test_choosing_a_class_and_a_name(page: Page) -> None:
     page.run(choose.format("find", "image 07") + tell.format("find", "input"))
     assert page.run("document.getElementById('where').textContent") == "1–1 of 1"
     page.run(choose.format("find", "nowhere") + tell.format("find", "input"))
-    assert page.run("document.querySelector('#cards .empty').textContent") == "No image fits."
+    assert page.run("document.querySelector('#cards .empty').textContent") == "No image matches."
     page.run(choose.format("find", "") + choose.format("class", "2"))
     page.run(tell.format("class", "change"))
     assert page.run("document.getElementById('where').textContent") == f"1–20 of {COUNT - 1}"

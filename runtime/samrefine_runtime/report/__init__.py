@@ -1,4 +1,4 @@
-"""The report: one HTML file that shows what became of each image, without any server."""
+"""The report: one HTML file that shows the steps and the result of each image, offline."""
 
 from samrefine_runtime.report.entry import ReportEntry, check_ground_truth
 from samrefine_runtime.report.page import MAX_BYTES, write_report

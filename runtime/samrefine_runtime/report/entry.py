@@ -1,4 +1,4 @@
-"""One image of the report: small pictures and figures, nothing of full size."""
+"""An image of the report: small pictures and figures, nothing at full size."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from samrefine_runtime.formats.jsonfile import read_json, write_json
 from samrefine_runtime.image import RgbImage
 from samrefine_runtime.labels import IGNORE, LabelMap
 from samrefine_runtime.report.pictures import (
+    PICTURE_SIDE,
     cam_picture,
     image_picture,
     label_picture,
@@ -23,6 +24,7 @@ from samrefine_runtime.report.pictures import (
 from samrefine_runtime.results import LabelResult
 
 LAYERS = ("image", "cam", "masks", "pseudo_label", "label", "ground_truth")
+"""Names of the pictures, in the page's order."""
 
 COLUMNS = (
     "class",
@@ -34,37 +36,44 @@ COLUMNS = (
     "pred_after",
     "hit_after",
 )
-"""of `ReportEntry.pixels`. `before` and `after` are a class's pixels in pseudo label and refined
-label. The others are counted where the ground truth is not 255, and are 0 without one: the class
-in the ground truth, in each label, and where label and ground truth agree"""
+"""Columns of `ReportEntry.pixels`: a class, and counts of its pixels.
+
+`before` and `after` count the whole pseudo label and refined label. The others count where the
+ground truth is not 255, and are 0 without one: `truth` in the ground truth, `pred_` in a label,
+`hit_` where that label and the ground truth agree.
+"""
+
+VALUES = 256
+"""Number of values of a label map."""
 
 Pixels = NDArray[np.int64]
-"""(K, 8) int64, see COLUMNS"""
+"""(K, 8) int64, one row per class; see COLUMNS."""
 
-_VERSION = 1
+_VERSION = 2
+"""Of the JSON layout. An entry of another version is not read: it is made anew from the label."""
 
 
 @dataclass(frozen=True)
 class ReportEntry:
-    """What the report shows of one image."""
+    """What the report shows of an image."""
 
     image_id: str
-    size: tuple[int, int]
-    """(H, W) of the image"""
+    image_shape: tuple[int, int]
+    """(H, W) of the image, pixels."""
     pictures: Mapping[str, str]
-    """data URI by name, some of LAYERS"""
+    """Data URI by name; the names are some of LAYERS."""
     pixels: Pixels
-    """a row for each class that occurs, background included"""
+    """One row per class that occurs, background included."""
     scored: bool
-    """whether there is ground truth"""
+    """Whether there is ground truth."""
     changed: float | None = None
-    """share of the pixels that the refinement changed, 0 to 1"""
+    """Fraction of the pixels that the refinement changed; None if only the label is known."""
     masks: int | None = None
-    """how many"""
+    """Number of masks; None if only the label is known."""
     seconds: float | None = None
-    """for all stages"""
+    """Seconds of all stages; None if only the label is known."""
     probabilities: Mapping[int, float] = field(default_factory=dict)
-    """what the classifier says, 0 to 1, by class taken to be in the image"""
+    """The classifier's probability, 0 to 1, by class assumed to be in the image."""
 
     @classmethod
     def of(
@@ -74,19 +83,19 @@ class ReportEntry:
         result: LabelResult,
         ground_truth: LabelMap | None = None,
         *,
-        side: int = 320,
+        side: int = PICTURE_SIDE,
     ) -> ReportEntry:
-        """The entry of an image just labelled.
+        """Make the entry of an image just labelled.
 
         Args:
-            image_id: the image's name.
+            image_id: file name of the image without its suffix.
             image: (H, W, 3) uint8 RGB.
             result: of that image.
             ground_truth: (H, W) uint8, 255 for no class.
             side: longer side of the pictures, pixels; see `picture_side`.
 
         Raises:
-            LabelError: the ground truth has another size than the image.
+            LabelError: the ground truth has another shape than the image.
         """
         pictures = {
             "image": image_picture(image, side),
@@ -100,7 +109,7 @@ class ReportEntry:
             pictures["ground_truth"] = label_picture(ground_truth, side)
         return cls(
             image_id=image_id,
-            size=result.label.shape,
+            image_shape=result.label.shape,
             pictures=pictures,
             pixels=count_pixels(result.pseudo_label, result.label, ground_truth),
             scored=ground_truth is not None,
@@ -115,44 +124,48 @@ class ReportEntry:
 
     @classmethod
     def of_label(
-        cls, image_id: str, image: RgbImage, label: LabelMap, *, side: int = 320
+        cls, image_id: str, image: RgbImage, label: LabelMap, *, side: int = PICTURE_SIDE
     ) -> ReportEntry:
-        """The entry of an image of which only the refined label (H, W) uint8 is left."""
+        """Make the entry of an image of which only the refined label (H, W) uint8 is known."""
         pixels = count_pixels(label, label, None)
-        pixels[:, 1] = 0
+        column(pixels, "before")[:] = 0  # the pseudo label is not known
         pictures = {"image": image_picture(image, side), "label": label_picture(label, side)}
         return cls(image_id, label.shape, pictures, pixels, scored=False)
 
     @property
     def miou(self) -> tuple[float, float] | None:
-        """mIoU of pseudo label and refined label, 0 to 1; None without ground truth."""
+        """The mIoU of pseudo label and refined label, 0 to 1; None without ground truth."""
         return mean_iou(self.pixels) if self.scored else None
 
     def write(self, path: str | Path) -> None:
-        """Save as JSON. Raises OutputError."""
+        """Write the entry as JSON. Raises OutputError."""
         write_json(path, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """A value for JSON that `read` understands."""
+        """Return what `write` writes and `read` reads."""
         return {"version": _VERSION, **vars(self), "pixels": self.pixels.tolist()}
 
     @classmethod
     def read(cls, path: str | Path) -> ReportEntry:
-        """The entry of a file that `write` made. Raises LabelError."""
+        """Read an entry that `write` wrote.
+
+        Raises:
+            LabelError: no such file, not an entry, or an entry of another version.
+        """
         value = read_json(path, LabelError)
         try:
-            if value.pop("version") != _VERSION:
-                raise ValueError("of another release")
+            if (version := value.pop("version")) != _VERSION:
+                raise ValueError(f"version is {version!r}, expected {_VERSION}")
             pixels = np.array(value.pop("pixels"), np.int64).reshape(-1, len(COLUMNS))
-            size = tuple(value.pop("size"))
+            image_shape = tuple(value.pop("image_shape"))
             probabilities = {int(k): float(p) for k, p in value.pop("probabilities").items()}
-            return cls(size=size, pixels=pixels, probabilities=probabilities, **value)
+            return cls(image_shape=image_shape, pixels=pixels, probabilities=probabilities, **value)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise LabelError(f"{path}: not an entry of a report ({error})") from error
+            raise LabelError(f"{path}: not a report entry ({error})") from error
 
 
 def check_ground_truth(ground_truth: LabelMap, image: RgbImage) -> None:
-    """Raise LabelError unless the two are of one size."""
+    """Raise LabelError unless the ground truth has the shape of its image."""
     if ground_truth.shape != image.shape[:2]:
         raise LabelError(
             f"ground truth is {ground_truth.shape[1]} x {ground_truth.shape[0]} pixels, its image "
@@ -160,45 +173,54 @@ def check_ground_truth(ground_truth: LabelMap, image: RgbImage) -> None:
         )
 
 
+def column(pixels: Pixels, name: str) -> NDArray[np.int64]:
+    """Return a view (K,) of the column of that name in COLUMNS."""
+    return pixels[:, COLUMNS.index(name)]
+
+
+def occurs(pixels: Pixels) -> NDArray[np.bool_]:
+    """Return which rows (K,) bool count any pixel."""
+    return np.asarray(pixels[:, COLUMNS.index("class") + 1 :].any(axis=1))
+
+
 def count_pixels(pseudo_label: LabelMap, label: LabelMap, ground_truth: LabelMap | None) -> Pixels:
-    """Pixels by class of the labels of one image, all (H, W) uint8."""
-    table = np.zeros((256, len(COLUMNS)), np.int64)
-    table[:, 0] = np.arange(256)
-    table[:, 1], table[:, 2] = _count(pseudo_label), _count(label)
+    """Count pixels per class in the labels (H, W) uint8 of an image; see COLUMNS."""
+    table = np.zeros((VALUES, len(COLUMNS)), np.int64)
+    column(table, "class")[:] = np.arange(VALUES)
+    column(table, "before")[:] = _count(pseudo_label)
+    column(table, "after")[:] = _count(label)
     if ground_truth is not None:
         known = ground_truth != IGNORE
         truth = ground_truth[known]
-        table[:, 3] = _count(truth)
-        for column, predicted in ((4, pseudo_label[known]), (6, label[known])):
-            # As the benchmark counts: no class is background where one is asked for.
+        column(table, "truth")[:] = _count(truth)
+        for name, predicted in (("before", pseudo_label[known]), ("after", label[known])):
+            # As `samrefine evaluate` counts: predicting no class is predicting background
             classes = np.where(predicted == IGNORE, 0, predicted)
-            table[:, column] = _count(classes)
-            table[:, column + 1] = _count(truth[classes == truth])
-    return table[table[:, 1:].any(axis=1)]
+            column(table, f"pred_{name}")[:] = _count(classes)
+            column(table, f"hit_{name}")[:] = _count(truth[classes == truth])
+    return table[occurs(table)]
 
 
 def class_iou(pixels: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """IoU (K,) of each row in pseudo label and refined label; NaN for a class in neither."""
-    truth, pred_before, hit_before, pred_after, hit_after = pixels[:, 3:].T
-    return _iou(hit_before, pred_before, truth), _iou(hit_after, pred_after, truth)
+    """Compute each row's IoU (K,) in pseudo label and refined label; NaN for a class in neither."""
+    return _iou(pixels, "before"), _iou(pixels, "after")
 
 
 def mean_iou(pixels: Pixels) -> tuple[float, float] | None:
-    """Mean of `class_iou` over the classes that occur; None where there is nothing to compare."""
-    if not pixels[:, 3:].any():
+    """Average `class_iou` over the classes that occur; None if no pixel has ground truth."""
+    if not column(pixels, "truth").any():
         return None
     before, after = class_iou(pixels)
     return float(np.nanmean(before)), float(np.nanmean(after))
 
 
-def _iou(
-    hits: NDArray[np.int64], predicted: NDArray[np.int64], truth: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    union = predicted + truth - hits
+def _iou(pixels: Pixels, name: str) -> NDArray[np.float64]:
+    hits = column(pixels, f"hit_{name}")
+    union = column(pixels, f"pred_{name}") + column(pixels, "truth") - hits
     ratio = np.full(len(hits), np.nan)
     np.divide(hits, union, out=ratio, where=union > 0)
     return ratio
 
 
 def _count(values: NDArray[np.uint8]) -> NDArray[np.intp]:
-    return np.bincount(values.reshape(-1), minlength=256)
+    return np.bincount(values.reshape(-1), minlength=VALUES)

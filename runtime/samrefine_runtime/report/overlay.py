@@ -14,8 +14,23 @@ from samrefine_runtime.image import RgbImage
 from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.masks.masks import Masks
 
+_LABEL_OPACITY = 0.55
+"""A little above one half, so that VOC's dark colours stay distinct on a dark image."""
+
+_MASK_OPACITY = 0.5
+"""One half: mask colours are bright, and the image stays recognisable below them."""
+
+_JPEG_QUALITY = 90
+"""High enough that the one-pixel outlines stay sharp."""
+
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 """Steps of this fraction of a circle never come close to an earlier hue."""
+
+_HUES = 180
+"""Number of hues in OpenCV's uint8 HSV."""
+
+_SATURATION, _BRIGHTNESS = 200, 255
+"""Of the hues, 0 to 255: bright and clearly distinct."""
 
 
 def draw_label(
@@ -23,15 +38,18 @@ def draw_label(
     label: NDArray[np.uint8],
     *,
     palette: NDArray[np.uint8] = PALETTE,
-    opacity: float = 0.55,
+    opacity: float = _LABEL_OPACITY,
 ) -> RgbImage:
-    """The image with each class tinted and outlined, (H, W, 3) uint8.
+    """Tint and outline each class of a label on its image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        label: (H, W) uint8, 0 is left as it is.
-        palette: (K, 3) uint8, the colour of each class; classes beyond it are outlined only.
+        label: (H, W) uint8; 0 is not tinted.
+        palette: (K, 3) uint8 RGB, the colour of each class; classes beyond it are outlined only.
         opacity: of the tint, 0 to 1.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
     """
     colours = palette[np.minimum(label, len(palette) - 1)]
     tinted = _blend(image, colours, (label > 0) & (label < len(palette)), opacity)
@@ -39,8 +57,9 @@ def draw_label(
     return tinted
 
 
-def draw_masks(image: RgbImage, masks: Masks, *, opacity: float = 0.5) -> RgbImage:
-    """The image with every mask in a colour of its own, small masks on top, (H, W, 3) uint8."""
+def draw_masks(image: RgbImage, masks: Masks, *, opacity: float = _MASK_OPACITY) -> RgbImage:
+    """Tint each mask on its image in a separate colour, small masks on top, (H, W, 3) uint8."""
+    # owner (H, W): the mask drawn at each pixel counted from 1, 0 for none; largest first
     owner = np.zeros(masks.image_shape, np.int32)
     for index in np.argsort(-masks.areas, kind="stable"):
         owner[masks.dense(int(index))] = index + 1
@@ -49,15 +68,15 @@ def draw_masks(image: RgbImage, masks: Masks, *, opacity: float = 0.5) -> RgbIma
     return tinted
 
 
-def write_picture(path: str | Path, picture: RgbImage, *, quality: int = 90) -> None:
-    """Save as JPEG or PNG, by the suffix. Raises OutputError."""
+def write_picture(path: str | Path, picture: RgbImage, *, quality: int = _JPEG_QUALITY) -> None:
+    """Write a picture as PNG if the suffix is .png, else as JPEG. Raises OutputError."""
     form = "PNG" if Path(path).suffix.lower() == ".png" else "JPEG"
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, form, quality=quality)
 
 
 def edges(regions: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Pixels whose right or lower neighbour belongs to another region."""
+    """Find the pixels (H, W) bool whose right or lower neighbour belongs to another region."""
     found = np.zeros(regions.shape, bool)
     found[:, :-1] |= regions[:, :-1] != regions[:, 1:]
     found[:-1] |= regions[:-1] != regions[1:]
@@ -65,9 +84,9 @@ def edges(regions: NDArray[np.generic]) -> NDArray[np.bool_]:
 
 
 def distinct_colours(count: int) -> NDArray[np.uint8]:
-    """Colours (count + 1, 3), the first black; neighbours in number differ in hue."""
-    hue = (np.arange(count + 1) * _GOLDEN_RATIO % 1 * 180).astype(np.uint8)
-    hsv = np.stack([hue, np.full_like(hue, 200), np.full_like(hue, 255)], axis=-1)
+    """Return colours (count + 1, 3) uint8 RGB, black first; successive ones differ in hue."""
+    hue = (np.arange(count + 1) * _GOLDEN_RATIO % 1 * _HUES).astype(np.uint8)
+    hsv = np.stack([hue, np.full_like(hue, _SATURATION), np.full_like(hue, _BRIGHTNESS)], axis=-1)
     rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
     rgb[0] = 0
     return np.asarray(rgb)

@@ -1,4 +1,4 @@
-"""Assembles the report from its entries: one HTML file, written as a stream."""
+"""The report as a page: one HTML file, written entry by entry as a stream."""
 
 from __future__ import annotations
 
@@ -19,17 +19,26 @@ from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.report.entry import (
     COLUMNS,
     LAYERS,
+    VALUES,
     Pixels,
     ReportEntry,
     class_iou,
+    column,
     mean_iou,
+    occurs,
 )
 
 MAX_BYTES = 64 << 20
-"""what the images of a page may take; a browser opens a page of this size in seconds"""
+"""Bytes of entries on a page; a browser opens a page of this size in seconds."""
 
 PAGE = 20
-"""images on the screen at once"""
+"""Images on the screen at once; the page has buttons for the others."""
+
+_IMAGES_HERE = "<!-- images -->\n"
+"""The line of page.html that stands for the entries."""
+
+_LEAST_GAIN = 0.05
+"""Points below which a difference has no colour: it is printed as 0.0."""
 
 _TITLES = dict(
     zip(
@@ -49,30 +58,33 @@ def write_report(
     labels_folder: str = "voc",
     max_bytes: int = MAX_BYTES,
 ) -> None:
-    """Write the page: largest disagreement between pseudo label and refined label first.
+    """Write the page, images with the most changed pixels first.
 
     Figures count all images. If their entries take more than `max_bytes`, the page shows the
     first of them and says so. Memory does not grow with the pictures.
 
     Args:
         path: the HTML file.
-        entries: files that `ReportEntry.write` made.
+        entries: files that `ReportEntry.write` wrote.
         classes: names, background first.
         title: heading of the page.
-        labels_folder: where the page says that all labels are.
+        labels_folder: folder of all labels, which the page names if it does not show all images.
         max_bytes: of entries on the page; one image is always shown.
 
     Raises:
         LabelError: an entry cannot be read.
         OutputError: the page cannot be written.
     """
+    # Sum up all entries, keeping no pictures
     totals, images = _Totals(), []
     for file in entries:
         entry = ReportEntry.read(file)
         totals.add(entry)
         images.append(_Image.of(file, entry))
+    # Choose the images to show
     images.sort(key=_Image.rank)
     shown = _fitting(images, max_bytes)
+    # Fill in the page
     head, script, tail = _parts(
         title=escape(title),
         figures="".join(_figure(*figure) for figure in totals.figures()),
@@ -89,10 +101,11 @@ def write_report(
             }
         ),
     )
+    # Write it, reading the entries of the shown images again one by one
     blocks = _blocks(shown)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         out.write(head)
-        # The script comes after the first screenful: it is shown while the rest still loads.
+        # The script comes after the first screenful, to show it while the rest still loads
         out.writelines(block for _, block in zip(range(PAGE), blocks, strict=False))
         out.write(script)
         out.writelines(blocks)
@@ -101,27 +114,30 @@ def write_report(
 
 @dataclass(frozen=True)
 class _Image:
-    """What has to be known of an image to find and sort it."""
+    """An image in the page's index: what finds and sorts it, without its pictures."""
 
     file: Path
+    """Its entry."""
     row: dict[str, Any]
+    """What the page's script knows of the image before it reads the entry."""
     length: int
-    """of its entry, bytes"""
+    """Bytes of its entry."""
 
     @classmethod
     def of(cls, file: Path, entry: ReportEntry) -> _Image:
         miou = entry.miou
-        seen = entry.pixels[:, 1:].any(axis=1) & (entry.pixels[:, 0] > 0)
+        values = column(entry.pixels, "class")
         row = {
             "id": entry.image_id,
             "changed": entry.changed,
             "before": miou and miou[0],
             "after": miou and miou[1],
-            "classes": entry.pixels[seen, 0].tolist(),
+            "classes": values[occurs(entry.pixels) & (values > 0)].tolist(),
         }
         return cls(file, row, file.stat().st_size)
 
     def rank(self) -> tuple[bool, float, str]:
+        """Return a sort key: most changed first, then images without that figure, then by id."""
         changed = self.row["changed"]
         return changed is None, -(changed or 0.0), self.row["id"]
 
@@ -130,19 +146,29 @@ class _Image:
 class _Totals:
     """Figures of all images."""
 
-    pixels: Pixels = field(default_factory=lambda: np.zeros((256, len(COLUMNS)), np.int64))
-    images: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-    """(256,) images by class"""
+    pixels: Pixels = field(default_factory=lambda: np.zeros((VALUES, len(COLUMNS)), np.int64))
+    """(256, 8); unlike an entry's, it has a row for every class, at the index of its value."""
+    images: NDArray[np.int64] = field(default_factory=lambda: np.zeros(VALUES, np.int64))
+    """(256,) images by class."""
     layers: set[str] = field(default_factory=set)
+    """Names of the pictures that any image has."""
     count: int = 0
+    """Images."""
     scored: int = 0
+    """Images with ground truth."""
     changed: list[float] = field(default_factory=list)
+    """Fraction of changed pixels of each image where it is known."""
     seconds: list[float] = field(default_factory=list)
+    """Seconds of each image where they are known."""
     masks: int = 0
+    """Masks of all images."""
 
     def add(self, entry: ReportEntry) -> None:
-        self.pixels[entry.pixels[:, 0], 1:] += entry.pixels[:, 1:]
-        self.images[entry.pixels[entry.pixels[:, 1:].any(axis=1), 0]] += 1
+        """Count one more image."""
+        values = column(entry.pixels, "class")
+        for name in set(COLUMNS) - {"class"}:
+            column(self.pixels, name)[values] += column(entry.pixels, name)
+        self.images[values[occurs(entry.pixels)]] += 1
         self.layers |= entry.pictures.keys()
         self.count += 1
         self.scored += entry.scored
@@ -151,44 +177,46 @@ class _Totals:
         self.masks += entry.masks or 0
 
     def figures(self) -> Iterator[tuple[str, str, str]]:
-        """(name, value, what it says more) of each figure on top of the page."""
+        """Yield (name, value, remark) of each figure at the top of the page."""
         if (miou := mean_iou(self.pixels)) is not None:
             before, after = (100 * value for value in miou)
-            more = "" if self.scored == self.count else f"{self.scored:,} images with ground truth"
-            yield "mIoU of pseudo labels", f"{before:.1f}", more
+            some = "" if self.scored == self.count else f"{self.scored:,} images with ground truth"
+            yield "mIoU of pseudo labels", f"{before:.1f}", some
             yield "mIoU of refined labels", f"{after:.1f}", f"{after - before:+.1f} points"
         yield "images", f"{self.count:,}", ""
         if self.changed:
             yield "pixels changed", f"{100 * np.mean(self.changed):.1f}%", "mean over images"
         if self.masks:
-            yield "masks", f"{self.masks:,}", f"{self.masks / len(self.changed):.0f} an image"
+            yield "masks", f"{self.masks:,}", f"{self.masks / len(self.changed):.0f} per image"
         if self.seconds:
             yield (
-                "seconds an image",
+                "seconds per image",
                 f"{np.mean(self.seconds):.1f}",
-                f"{sum(self.seconds):,.0f} in all",
+                f"{sum(self.seconds):,.0f} in total",
             )
 
 
 def _fitting(images: list[_Image], max_bytes: int) -> list[_Image]:
+    """Return the first images whose entries fit into `max_bytes`, at least one."""
     ends = np.cumsum([image.length for image in images])
     return images[: max(1, int(np.searchsorted(ends, max_bytes, side="right")))]
 
 
 def _blocks(images: Sequence[_Image]) -> Iterator[str]:
+    """Yield one script element of JSON per image; the page's script reads it when it is shown."""
     for index, image in enumerate(images):
         text = _inline(ReportEntry.read(image.file).to_json())
         yield f'<script type="application/json" id="image-{index}">{text}</script>\n'
 
 
 def _inline(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """Return JSON that cannot end the script element around it."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _parts(**values: str) -> tuple[str, str, str]:
-    """The page before the first images, between them and the others, and after."""
+    """Fill in page.html: the parts before the first images, up to the others, and after them."""
     assets = files("samrefine_runtime.report")
     text = {
         name: (assets / name).read_text("utf-8") for name in ("page.html", "style.css", "script.js")
@@ -196,38 +224,40 @@ def _parts(**values: str) -> tuple[str, str, str]:
     page = Template(text["page.html"]).substitute(
         style=text["style.css"], script=text["script.js"], **values
     )
-    # A name may hold half a surrogate pair, which no encoding can write.
+    # A file name that is not valid UTF-8 holds lone surrogates, which no encoding can write
     clean = page.encode("utf-8", "replace").decode("utf-8")
-    head, script, tail = clean.split("<!-- images -->\n")
+    head, script, tail = clean.split(_IMAGES_HERE)
     return head, script, tail
 
 
 def _note(shown: int, count: int, labels_folder: str) -> str:
+    """Return the paragraph that says which images are shown, none if all are."""
     if shown == count:
         return ""
     return (
-        f'<p class="note">The {shown:,} images that changed most are shown below, which keeps this '
-        f"page quick. The figures count all {count:,}; the labels of all are in "
+        f'<p class="note">The {shown:,} images that changed most are shown below, so that this '
+        f"page loads fast. The figures count all {count:,} images; all labels are in "
         f"<code>{escape(labels_folder)}/</code>.</p>"
     )
 
 
-def _figure(name: str, value: str, more: str) -> str:
+def _figure(name: str, value: str, remark: str) -> str:
     return (
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}"
-        f"{f'<small>{escape(more)}</small>' if more else ''}</dd></div>"
+        f"{f'<small>{escape(remark)}</small>' if remark else ''}</dd></div>"
     )
 
 
 def _table(totals: _Totals, classes: Sequence[str]) -> str:
-    """Head and body of the per-class table: IoU, or shares of the pixels without ground truth."""
+    """Return the table per class: IoU, or the percentage of pixels if there is no ground truth."""
     scored = bool(totals.scored)
     if scored:
         heads = ["Class", "Images", "IoU before", "after", "gain"]
         before, after = class_iou(totals.pixels)
     else:
         heads = ["Class", "Images", "% of pixels before", "after", "difference"]
-        before, after = (totals.pixels[:, i] / max(1, totals.pixels[:, i].sum()) for i in (1, 2))
+        counts = [column(totals.pixels, name) for name in ("before", "after")]
+        before, after = (count / max(1, count.sum()) for count in counts)
     cells = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     if scored:
         cells += '<th scope="col" class="scale">○ before, ● after, 0 to 100</th>'
@@ -241,6 +271,7 @@ def _table(totals: _Totals, classes: Sequence[str]) -> str:
 
 
 def _name_cells(value: int, classes: Sequence[str], images: int) -> str:
+    """Return the cells of a class's colour and name, and of the number of images with it."""
     name = classes[value] if value < len(classes) else f"class {value}"
     red, green, blue = PALETTE[value].tolist()
     return (
@@ -250,9 +281,9 @@ def _name_cells(value: int, classes: Sequence[str], images: int) -> str:
 
 
 def _value_cells(before: float, after: float, scored: bool) -> str:
-    """Percentages as numbers; scores also on a line from 0 to 100."""
+    """Return the cells of two percentages and their difference; scores also get a scale."""
     gain = after - before
-    tone = "same" if not (scored and abs(gain) >= 0.05) else "up" if gain > 0 else "down"
+    tone = "same" if not (scored and abs(gain) >= _LEAST_GAIN) else "up" if gain > 0 else "down"
     cells = (
         f"<td>{_number(before)}</td><td>{_number(after)}</td>"
         f'<td class="{tone}">{_number(gain, "+")}</td>'
@@ -272,4 +303,5 @@ def _value_cells(before: float, after: float, scored: bool) -> str:
 def _number(value: float, sign: str = "") -> str:
     if np.isnan(value):
         return "–"
+    # Adding 0.0 turns -0.0 into 0.0
     return f"{round(value, 1) + 0.0:{sign}.1f}".replace("-", "−")

@@ -20,72 +20,113 @@ from samrefine_runtime.labels import IGNORE, PALETTE, LabelMap
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.report.overlay import distinct_colours, edges
 
+PICTURE_SIDE = 320
+"""Longer side of a picture, pixels: about what a column of the page shows on a wide screen."""
+
 LARGE_RUN = 400
-"""images above which pictures are smaller, so that thousands fit into one page"""
+"""Number of images above which pictures are smaller, so that more images fit into one page."""
+
+_SMALL_PICTURE_SIDE = 224
+"""Longer side, pixels, in the report of a large run: half the area of PICTURE_SIDE."""
 
 HALF = 128
-"""alpha of a region"""
+"""Alpha of a region, 0 to 255; the page maps it to the strength that the reader chooses."""
+
+_IMAGE_QUALITY = 60
+"""WebP or JPEG quality of the image, which takes most of an entry's bytes."""
+
+_WEBP_EFFORT = 2
+"""WebP's effort for layers, 0 to 6: low, since every image of a run is encoded."""
+
+_REDUCING_GAP = 2.0
+"""Pillow's own choice for thumbnails: shrinks by whole factors first, close to exact."""
 
 _CAM_SIDE = 96
+"""Longer side of the CAM's picture, pixels: CAMs are interpolated from a coarser grid anyway."""
+
 _CAM_LEVELS = 40
+"""Heat levels: not visibly stepped, and few enough for lossless compression to work well."""
+
 _CAM_CLASSES = 3
+"""Classes in the CAM's picture, as many as the page's caption names."""
+
+_CAM_FULL_TINT = 2 / 3
+"""Activation from which the heat map is fully tinted; below, it fades out."""
+
 _STRIPE = 6
+"""Pixels from one stripe to the next of pixels of no class."""
+
+_STRIPE_COLOURS = (255, 255, 255), (70, 70, 80)
+"""RGB; white and dark gray, which VOC's palette has for no class."""
+
+_OUTLINE = 255
+"""White and opaque: the value of all four channels."""
 
 Layer = NDArray[np.uint8]
-"""(h, w, 4) uint8 RGBA"""
+"""(h, w, 4) uint8 RGBA."""
 
 
 def picture_side(images: int) -> int:
-    """Longer side, pixels, of the pictures of a report on so many images."""
-    return 320 if images <= LARGE_RUN else 224
+    """Return the longer side, in pixels, of the pictures in a report on that many images."""
+    return PICTURE_SIDE if images <= LARGE_RUN else _SMALL_PICTURE_SIDE
 
 
-def small_size(size: tuple[int, ...], side: int) -> tuple[int, int]:
-    """(h, w) of the pictures of an image (H, W, ...): the longer side is at most `side`."""
-    scale = min(1.0, side / max(size[:2]))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+def picture_shape(image_shape: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return the shape (h, w) of the pictures of an image (H, W): at most `side` pixels long."""
+    height, width = image_shape
+    scale = min(1.0, side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def image_picture(image: RgbImage, side: int) -> str:
-    """The image (H, W, 3) as a data URI."""
-    height, width = small_size(image.shape, side)
-    full = Image.fromarray(image)
-    small = full.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    return _data_uri(small, "WEBP" if features.check("webp") else "JPEG", quality=60)
+    """Shrink an image (H, W, 3) uint8 RGB to a data URI."""
+    height, width = picture_shape(image.shape[:2], side)
+    small = Image.fromarray(image).resize(
+        (width, height), Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP
+    )
+    form = "WEBP" if features.check("webp") else "JPEG"
+    return _data_uri(small, form, quality=_IMAGE_QUALITY)
 
 
 def label_picture(label: LabelMap, side: int) -> str:
-    """A label map (H, W) in VOC's colours as a data URI; 255 is striped."""
+    """Draw a label map (H, W) uint8 in VOC's colours to a data URI; 255 is striped."""
     small = _sampled(label, side)
+    # Tint the classes
     layer = _layer(PALETTE[small], small > 0)
+    # Stripe the pixels of no class
+    is_void = small == IGNORE
     diagonal = np.add.outer(np.arange(small.shape[0]), np.arange(small.shape[1]))
-    stripe = diagonal % _STRIPE < _STRIPE // 2
-    layer[(small == IGNORE) & stripe] = (255, 255, 255, HALF)
-    layer[(small == IGNORE) & ~stripe] = (70, 70, 80, HALF)
-    # Void rings objects in ground truth: it is outline enough.
-    near_void = cv2.dilate((small == IGNORE).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    layer[edges(small) & ~near_void] = 255
+    is_bright = diagonal % _STRIPE < _STRIPE // 2
+    bright, dark = _STRIPE_COLOURS
+    layer[is_void & is_bright] = (*bright, HALF)
+    layer[is_void & ~is_bright] = (*dark, HALF)
+    # Outline regions, except beside void: in VOC's ground truth, it outlines the objects already
+    near_void = cv2.dilate(is_void.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    layer[edges(small) & ~near_void] = _OUTLINE
     return _layer_uri(layer)
 
 
 def mask_picture(masks: Masks, side: int) -> str:
-    """All masks, each in a colour of its own, small ones on top, as a data URI."""
+    """Draw all masks to a data URI, each in a separate colour, small ones on top."""
     owner = _owners(masks, side)
     layer = _layer(distinct_colours(len(masks))[owner], owner > 0)
-    layer[edges(owner)] = 255
+    layer[edges(owner)] = _OUTLINE
     return _layer_uri(layer)
 
 
 def cam_picture(cam: CamResult) -> str:
-    """The strongest classes' maps as one heat map, as a data URI; coarse, as the maps are."""
+    """Draw the strongest classes' maps to a data URI, as one heat map."""
+    # Join the maps of the most probable classes, (H, W)
     strongest = np.argsort(-cam.probabilities[cam.classes - 1], kind="stable")[:_CAM_CLASSES]
     heat = cam.maps[strongest].max(axis=0, initial=0)
-    height, width = small_size(heat.shape, _CAM_SIDE)
+    # Shrink and quantise
+    height, width = picture_shape(heat.shape, _CAM_SIDE)
     small = cv2.resize(heat, (width, height), interpolation=cv2.INTER_AREA)
     level = np.rint(np.clip(small, 0, 1) * _CAM_LEVELS) / _CAM_LEVELS
+    # Colour; where nothing is active, the layer is transparent
     brightness = (255 * level).astype(np.uint8)
     colours = cv2.applyColorMap(brightness, cv2.COLORMAP_INFERNO)[..., ::-1]
-    alpha = np.rint(HALF * np.minimum(1.5 * level, 1)).astype(np.uint8)
+    alpha = np.rint(HALF * np.minimum(level / _CAM_FULL_TINT, 1)).astype(np.uint8)
     return _layer_uri(np.dstack([colours, alpha]))
 
 
@@ -94,22 +135,27 @@ def _sampled(label: LabelMap, side: int) -> LabelMap:
     return label[rows[:, None], columns]
 
 
-def _sample_points(size: tuple[int, ...], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows (h,) and columns (w,) of the image that its pictures show."""
-    height, width = small_size(size, side)
-    rows = (np.arange(height) * 2 + 1) * size[0] // (2 * height)
-    columns = (np.arange(width) * 2 + 1) * size[1] // (2 * width)
+def _sample_points(
+    image_shape: tuple[int, int], side: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows (h,) and columns (w,) of an image (H, W) that its pictures sample."""
+    height, width = picture_shape(image_shape, side)
+    # The centre (i + 1/2) * H / h of each picture pixel, in whole numbers
+    rows = (np.arange(height) * 2 + 1) * image_shape[0] // (2 * height)
+    columns = (np.arange(width) * 2 + 1) * image_shape[1] // (2 * width)
     return rows, columns
 
 
 def _owners(masks: Masks, side: int) -> NDArray[np.int32]:
-    """The smallest mask at each pixel of the picture counted from 1, 0 where there is none.
+    """Find the smallest mask at each pixel (h, w) of the picture, from 1; 0 where there is none.
 
-    Run lengths are looked up at the sampled pixels only: no mask is unpacked at full size.
+    Runs are looked up at the sampled pixels only: no mask is decoded at full size.
     """
+    # sampled (w * h,): indices into the column-major image, as runs count, in ascending order
     rows, columns = _sample_points(masks.image_shape, side)
     sampled = (columns[:, None] * masks.image_shape[0] + rows).reshape(-1)
     starts, ends, owner = masks.spans()
+    # Paint the runs of large masks first
     order = np.argsort(-masks.areas[owner], kind="stable")
     starts, ends = np.searchsorted(sampled, starts[order]), np.searchsorted(sampled, ends[order])
     found = np.zeros(len(sampled), np.int32)

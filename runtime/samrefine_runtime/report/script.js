@@ -1,7 +1,9 @@
 "use strict";
 (() => {
+  // The page's index: classes, colours, layers, and one row per shown image (see page.py)
   const report = JSON.parse(document.getElementById("report").textContent);
   const layers = Object.keys(report.layers);
+  // Where a row of entry.pixels has which count
   const at = Object.fromEntries(report.columns.map((name, index) => [name, index]));
   const scored = report.images.some((image) => image.after !== null);
   const hidden = new Set();
@@ -11,11 +13,16 @@
   const byId = (id) => document.getElementById(id);
   const say = (text) => { byId("said").textContent = text; };
   const className = (value) => report.classes[value] ?? `class ${value}`;
-  const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%`;
-  const points = (share) => (100 * share).toFixed(1);
-  const signed = (share) => `${share < 0 ? "−" : "+"}${points(Math.abs(share))}`;
+  const percent = (fraction) => `${(100 * fraction).toFixed(fraction < 0.1 ? 1 : 0)}%`;
+  const points = (fraction) => (100 * fraction).toFixed(1);
+  const signed = (fraction) => `${fraction < 0 ? "−" : "+"}${points(Math.abs(fraction))}`;
 
-  // Text only ever enters the page as text nodes and attributes, never as markup.
+  // A smaller gain is printed as 0.0 points, so it is neither up nor down
+  const leastGain = 0.0005;
+  // Classes that the caption of the activation names, as many as its picture shows
+  const strongestClasses = 3;
+
+  // Text enters the page as text nodes and attributes only, never as markup, which names could hold
   function make(tag, attributes, ...children) {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -31,7 +38,7 @@
 
   // Figures of one image
 
-  const area = (entry) => entry.size[0] * entry.size[1];
+  const area = (entry) => entry.image_shape[0] * entry.image_shape[1];
   const foreground = (entry) => entry.pixels.filter((row) => row[at.class] > 0);
 
   function iou(row, label) {
@@ -54,7 +61,7 @@
     const found = [];
     if (row.after !== null) {
       const gain = row.after - row.before;
-      const tone = Math.abs(gain) < 0.0005 ? "same" : gain > 0 ? "up" : "down";
+      const tone = Math.abs(gain) < leastGain ? "same" : gain > 0 ? "up" : "down";
       found.push(make("span", {}, `mIoU ${points(row.before)} → `, make("strong", {}, points(row.after)),
         " ", make("strong", { class: tone }, signed(gain))));
     }
@@ -63,26 +70,27 @@
     return found;
   }
 
-  function shares(entry, column) {
+  // "cat 12%" for each class that a label map holds
+  function parts(entry, column) {
     const rows = foreground(entry).filter((row) => row[at[column]] > 0);
     return rows.map((row) => `${className(row[at.class])} ${percent(row[at[column]] / area(entry))}`);
   }
 
   function strongest(entry) {
-    const known = Object.entries(entry.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 3);
-    return known.map(([value, share]) => `${className(value)} ${percent(share)}`);
+    const known = Object.entries(entry.probabilities).sort((a, b) => b[1] - a[1]).slice(0, strongestClasses);
+    return known.map(([value, probability]) => `${className(value)} ${percent(probability)}`);
   }
 
   function names(entry, column) {
-    return shares(entry, column).join(", ") || "background only";
+    return parts(entry, column).join(", ") || "background only";
   }
 
-  // The short line below a picture, and the long one for those who cannot see it
+  // The short line below a picture, and the long one for its alternative text
   function captions(entry, row, layer) {
     const miou = (value, column) =>
       row.after === null ? `${percent(covered(entry, column))} labelled` : `mIoU ${points(value)}`;
     switch (layer) {
-      case "image": return [`${entry.size[1]} × ${entry.size[0]}`, ""];
+      case "image": return [`${entry.image_shape[1]} × ${entry.image_shape[0]}`, ""];
       case "cam": return [strongest(entry).join(", "), strongest(entry).join(", ") || "no class"];
       case "masks": return [String(entry.masks ?? ""), `${entry.masks} masks`];
       case "pseudo_label": return [miou(row.before, "before"), names(entry, "before")];
@@ -101,7 +109,7 @@
     const [short, long] = captions(entry, row, layer);
     const caption = make("figcaption", {}, title, make("span", {}, short));
     if (!entry.pictures[layer]) {
-      const why = make("p", {}, layer === "ground_truth" ? "no ground truth" : "not kept by an earlier run");
+      const why = make("p", {}, layer === "ground_truth" ? "no ground truth" : "not kept from an earlier run");
       return figure(layer, make("div", { class: "stage none" }, why), make("figcaption", {}, title));
     }
     const alt = `${title} of ${entry.image_id}${long ? `: ${long}` : ""}`;
@@ -126,13 +134,14 @@
     const block = byId(`image-${index}`);
     const title = make("h3", { id: `name-${index}` }, row.id);
     const article = make("article", { tabindex: "0", "aria-labelledby": `name-${index}` });
+    // The page may be shown while the elements of later images still load
     if (!block) {
       article.append(title, make("p", { class: "empty" }, "loading …"));
       return article;
     }
     const entry = JSON.parse(block.textContent);
     const strip = make("div", { class: "strip" }, ...layers.map((layer) => picture(entry, row, layer)));
-    strip.style.setProperty("--ratio", entry.size[1] / entry.size[0]);
+    strip.style.setProperty("--ratio", entry.image_shape[1] / entry.image_shape[0]);
     article.append(make("div", { class: "head" }, title,
       make("div", { class: "chips" }, ...chips(entry)),
       make("div", { class: "numbers" }, ...numbers(entry, row))), strip);
@@ -147,7 +156,7 @@
     page = Math.min(Math.max(wanted, 0), pages() - 1);
     const first = page * report.page;
     const cards = order.slice(first, first + report.page).map(card);
-    byId("cards").replaceChildren(...(cards.length ? cards : [make("p", { class: "empty" }, "No image fits.")]));
+    byId("cards").replaceChildren(...(cards.length ? cards : [make("p", { class: "empty" }, "No image matches.")]));
     const last = Math.min(first + report.page, order.length);
     const where = order.length ? `${(first + 1).toLocaleString("en")}–${last.toLocaleString("en")} of ${order.length.toLocaleString("en")}` : "0";
     for (const end of ["", "-below"]) {
@@ -157,16 +166,16 @@
     }
   }
 
-  // Smaller comes first; images that lack the figure come last
+  // Smaller values come first; images without the figure come last
   const known = (value) => (image) => (image.after === null ? Infinity : value(image));
   const sorts = {
-    changed: () => 0,
+    changed: () => 0, // the order of report.images
     gain: known((image) => image.before - image.after),
     loss: known((image) => image.after - image.before),
     after: known((image) => image.after),
   };
 
-  function compared(wanted) {
+  function comparison(wanted) {
     const images = report.images;
     const alphabet = new Intl.Collator("en", { numeric: true });
     if (wanted === "name") return (a, b) => alphabet.compare(images[a].id, images[b].id);
@@ -181,7 +190,7 @@
     order = images.map((_, index) => index).filter((index) =>
       (wanted === "" || images[index].classes.includes(Number(wanted))) &&
       images[index].id.toLowerCase().includes(text));
-    order.sort(compared(byId("sort").value));
+    order.sort(comparison(byId("sort").value));
     show(0);
     say(`${order.length} images`);
   }
@@ -213,6 +222,7 @@
   function setOverlay(mode) {
     document.body.dataset.overlay = mode;
     document.querySelector(`#overlay [value="${mode}"]`).checked = true;
+    // Maps the alpha of regions, one half in the pictures, to the strength; outlines stay opaque
     const strength = mode === "plain" ? 1 : byId("strength").value / 100;
     byId("alpha").setAttribute("tableValues", `0 ${strength} 1`);
   }
@@ -256,6 +266,7 @@
     const field = event.target.closest?.("input, select");
     const typing = field && !(field.type === "radio" || field.type === "range");
     if (event.ctrlKey || event.metaKey || event.altKey || typing || byId("help").open) return;
+    // Arrows move the slider and the radio buttons
     if (field && event.key.startsWith("Arrow")) return;
     const act = keys[event.key];
     if (!act) return;
@@ -290,6 +301,7 @@
   byId("view").hidden = false;
   setOverlay("over");
   show(0);
+  // Show the cards again that were shown before their elements had loaded
   document.addEventListener("DOMContentLoaded", () => {
     if (document.querySelector("article .empty")) show(page);
   });

@@ -217,7 +217,7 @@ def test_page_names_nothing_outside_itself(tmp_path: Path) -> None:
     assert "default-src 'none'" in page
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 9}', '{"version": 1, "size": 3}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 9}', '{"version": 2, "pixels": 3}'])
 def test_damaged_entry_names_its_file(tmp_path: Path, text: str) -> None:
     file = tmp_path / "a.json"
     file.write_text(text)
