@@ -41,7 +41,7 @@ class Labeler:
             generator: fields of GeneratorSettings over the bundle's defaults; prompts are
                 "guided" where it does not say otherwise.
             cam: None for the bundle's defaults.
-            refinement: None for RefineSettings().
+            refinement: None for RefineSettings.of(bundle), which is cautious.
             session: how the graphs are run, None for SessionOptions().
 
         Raises:
@@ -52,7 +52,7 @@ class Labeler:
         self.classifier = CamClassifier(bundle, cam, session=session)
         settings = {"prompts": PROMPTS, **(generator or {})}
         self.generator = MaskGenerator(bundle, session=session, **settings)
-        self.refinement = refinement or RefineSettings()
+        self.refinement = refinement or RefineSettings.of(bundle)
 
     @property
     def classes(self) -> tuple[str, ...]:

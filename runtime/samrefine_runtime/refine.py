@@ -12,59 +12,83 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.labels import IGNORE, MAX_CLASS, LabelMap, check_label
 from samrefine_runtime.masks.masks import Coverage, Masks
 from samrefine_runtime.settings import Settings, choice, real, settings_of, whole
+from samrefine_runtime.trust import CAUTIOUS, is_trusted
 
 Method = Literal["max_iou_imp2", "max_iou_imp", "max_iou", "argmax"]
+"""Rules by which a class takes masks, see `RefineSettings.method`."""
+
 METHODS: tuple[str, ...] = get_args(Method)
 
 
 @dataclass(frozen=True)
 class RefineSettings(Settings):
-    """Which masks a class takes."""
+    """Settings that decide which masks a class takes."""
 
     method: Method = choice("max_iou_imp2", METHODS, help="How classes take masks.")
-    """max_iou: masks mostly inside the class. max_iou_imp: and the pseudo label where no mask is.
-    max_iou_imp2: and masks that cover most of the class. argmax: as max_iou_imp2, but a mask can
-    only go to the class it overlaps most, as the paper's text has it."""
+    """How classes take masks. max_iou: masks mostly inside the class. max_iou_imp: also the
+    pseudo label where no mask is. max_iou_imp2: also masks that cover most of the class. argmax: as
+    max_iou_imp2, but a mask can only go to the class it overlaps most, as in the paper's text."""
     min_inside: float = real(0.5, 0, 1, help="Minimum fraction of a mask inside the class.")
-    """A mask is mostly inside if more than this fraction of it lies on the class."""
+    """Fraction of a mask, 0 to 1: the mask is mostly inside a class if more of it is on the class."""
     min_cover: float = real(0.85, 0, 1, help="Minimum fraction of the class inside a mask.")
-    """A mask covers the class if at least this fraction of the class lies in it."""
+    """Fraction of a class, 0 to 1: a mask covers the class if at least this much of it is inside."""
     max_area_ratio: float | None = real(
         None,
         0,
         is_open=True,
         help="Let a mask cover a class only up to this many times the class's area.",
     )
-    """The cover rule only for masks of at most this many times the class's area; None: any."""
+    """Area of a mask, in areas of the class, up to which it can cover the class; None: any."""
+    min_trust: float = real(
+        0.0,
+        0,
+        1,
+        help="Minimum trust in an image's masks; below it the pseudo label stays.  "
+        f"[default: {CAUTIOUS} with a bundle, 0 with stored masks]",
+    )
+    """How sure SAM must be of what the pseudo label marks (`trust.image_trust`); in images of
+    less, the pseudo label stays as it is. 0 refines every image, as the paper does."""
     num_classes: int | None = whole(
         None, 2, MAX_CLASS + 1, help="Classes with background; a higher class is an error."
     )
-    """Classes with background; a higher class in the pseudo label is an error. None: any class."""
+    """Number of classes with background; a higher class in the pseudo label is an error. None: any."""
+
+    @classmethod
+    def of(cls, bundle: Bundle, **given: Any) -> RefineSettings:
+        """Combine given settings with the bundle's defaults, then cautious ones.
+
+        With a bundle, masks come from a model that may not understand the images it is used on.
+
+        Raises:
+            SettingsError: an unknown name, or a value out of range.
+        """
+        return settings_of(cls, given, {"min_trust": CAUTIOUS, **bundle.defaults})
 
 
 def refine_labels(pseudo_label: LabelMap, masks: Masks, **settings: Any) -> LabelMap:
     """Refine a pseudo label with the masks of the same image.
 
-    Classes are served in ascending order. A class takes the masks that fit it among those not
-    taken yet; its new region is their union and, except in `max_iou`, its old pixels that no
-    mask, taken ones aside, covers. Later classes overwrite earlier ones. Label pixels inside
+    Classes are processed in ascending order. A class takes the masks that fit it and are not taken
+    yet; its new region is their union and, except in `max_iou`, those of its old pixels that no
+    mask covers, masks taken by earlier classes not counted. Later classes overwrite earlier ones. Label pixels inside
     masks that no class takes become background.
 
     Args:
         pseudo_label: (H, W) uint8; 255 is no class and becomes background.
-        masks: of the same image.
+        masks: masks of the same image.
         settings: any field of RefineSettings: method, min_inside, min_cover, max_area_ratio,
-            num_classes.
+            min_trust, num_classes.
 
     Returns:
-        (H, W) uint8.
+        The refined label (H, W) uint8, 0 or a class of the pseudo label.
 
     Raises:
-        LabelError: another dtype or shape than the masks, or a class out of range.
+        LabelError: another dtype, another shape than the masks, or a class out of range.
         SettingsError: an unknown setting, or one out of range.
     """
     return refine(pseudo_label, masks, settings_of(RefineSettings, settings))
@@ -73,6 +97,9 @@ def refine_labels(pseudo_label: LabelMap, masks: Masks, **settings: Any) -> Labe
 def refine(pseudo_label: LabelMap, masks: Masks, settings: RefineSettings) -> LabelMap:
     """Refine a pseudo label as `refine_labels` does, with its settings as one object."""
     classes = _check(pseudo_label, masks.image_shape, settings)
+    # Keep the label where SAM does not understand the image
+    if not is_trusted(pseudo_label, masks, settings.min_trust):
+        return np.where(pseudo_label == IGNORE, np.uint8(0), pseudo_label)
     # Run lengths are column-major: so are all flat arrays here
     flat = np.ascontiguousarray(pseudo_label.T).reshape(-1)
     fits = _fitting(flat, classes, masks, settings)
@@ -106,8 +133,8 @@ def overlaps(flat_label: LabelMap, classes: NDArray[np.uint8], masks: Masks) -> 
     """
     starts, ends, owner = masks.spans()
     table = np.zeros((len(masks), len(classes)), np.int64)
-    # before (W * H + 1,): pixels of the class before each position, so that a run's share of the
-    # class is one subtraction
+    # before (W * H + 1,): pixels of the class before each position, so that the pixels of a run
+    # on the class are one subtraction
     before = np.zeros(len(flat_label) + 1, np.int64)
     for index, label in enumerate(classes):
         np.cumsum(flat_label == label, out=before[1:])

@@ -13,7 +13,7 @@ from samrefine_rt import __version__
 from samrefine_runtime.errors import SamrefineError
 
 _COMMANDS = ("demo", "export", "inspect", "masks", "refine", "label", "evaluate")
-"""In the order of a user's work; the function `x` of module `x_command`."""
+"""Subcommands in the order of a user's work: `x` is the function `x` of module `x_command`."""
 
 
 class LazyGroup(click.Group):
@@ -36,7 +36,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, _one_liner(name)) for name in _COMMANDS])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run; a SamrefineError becomes one clear line and its exit code."""
+        """Run the command; a SamrefineError becomes one line on stderr and its exit code."""
         try:
             return super().invoke(ctx)
         except SamrefineError as error:
@@ -68,5 +68,5 @@ def _one_line(error: BaseException) -> str:
 def main() -> None:
     """Turn image-level labels into pixel labels: CAM + Segment Anything + SEPL.
 
-    Exit codes: 0 all done, 1 some inputs failed (listed, the rest done), 2 wrong use.
+    Exit codes: 0 all done, 1 some inputs failed (each is listed, the rest is done), 2 wrong use.
     """

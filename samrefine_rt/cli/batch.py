@@ -24,20 +24,23 @@ Write = Callable[[], object]
 """Writes the output of one input."""
 
 _STEPS = 1000
+"""Steps of the progress bar per input: it moves within large images too."""
 
 
 @dataclass
 class Outcome:
-    """What became of the inputs of a command."""
+    """Which inputs of a command are done, were skipped, or failed."""
 
     done: list[str] = field(default_factory=list)
+    """Inputs whose output is written."""
     skipped: list[str] = field(default_factory=list)
+    """Inputs whose output existed before."""
     failed: dict[str, str] = field(default_factory=dict)
     """Message by input."""
 
     @contextmanager
     def keeping_failure(self, label: str) -> Iterator[None]:
-        """Record and show an input that turns out to be broken."""
+        """Record and show a failure of an input instead of raising it."""
         try:
             yield
         except (InputError, MemoryError) as error:
@@ -46,13 +49,13 @@ class Outcome:
             click.echo(f"\nError: {label}: {message}", err=True)
 
     def write(self, label: str, write: Write) -> None:
-        """Write the output of an input, which is done then."""
+        """Write the output of an input and count it as done."""
         with self.keeping_failure(label):
             write()
             self.done.append(label)
 
     def finish(self, *, quiet: bool, json_file: Path | None, **details: Any) -> None:
-        """Print the summary, write it as JSON too, and exit with 1 if an input failed.
+        """Print the summary, write it as JSON if asked for, and exit with 1 if an input failed.
 
         Raises OutputError.
         """
@@ -67,10 +70,10 @@ class Outcome:
 
 
 def image_files(paths: Sequence[Path]) -> dict[str, Path]:
-    """Find images by id (file name without suffix), in order; folders give theirs, sorted.
+    """Find images by id (file name without suffix), in the order given; folders are sorted.
 
     Raises:
-        SettingsError: there is no image, or two have one id, so that their outputs would collide.
+        SettingsError: there is no image, or two have the same id, so that their outputs collide.
     """
     found: dict[str, Path] = {}
     for path in (file for given in paths for file in _images_in(given)):
@@ -82,11 +85,12 @@ def image_files(paths: Sequence[Path]) -> dict[str, Path]:
         found[path.stem] = path
     if not found:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise SettingsError(f"no images in {', '.join(map(str, paths))} (known are {kinds})")
+        raise SettingsError(f"no images in {', '.join(map(str, paths))} (expected {kinds})")
     return found
 
 
 def _images_in(path: Path) -> Iterable[Path]:
+    """List the images of a folder by suffix, hidden files aside; a file stands for itself."""
     if not path.is_dir():
         return [path]
     return sorted(
@@ -105,12 +109,18 @@ def run_batch(
 ) -> Outcome:
     """Do `work` for every item behind a progress bar.
 
-    The output of one item is written while the next one is worked on.
+    The output of one item is written while the next one is worked on. InputError and MemoryError
+    of one item are shown at once and kept for the summary.
 
-    `work` returns None where there was nothing to do. InputError and MemoryError of one item are
-    kept for the summary and shown at once.
+    Args:
+        items: the inputs.
+        work: called with an item and a function that takes the fraction done; returns what writes
+            the output, or None if there is nothing to do.
+        name: returns how messages and the summary call an item.
+        quiet: whether to hide the progress bar.
     """
     outcome = Outcome()
+    # Looked up here, since click would bind stderr before a caller could replace it
     stderr = sys.stderr
     bar: Any = click.progressbar(length=len(items) * _STEPS, hidden=quiet, file=stderr)
     with bar, ThreadPoolExecutor(max_workers=1) as pool:
@@ -120,11 +130,14 @@ def run_batch(
             def advance(fraction: float, base: int = index * _STEPS) -> None:
                 bar.update(base + int(fraction * _STEPS) - bar.pos)
 
+            # Work on this item while the previous one is written
             label, write = name(item), None
             with outcome.keeping_failure(label):
                 write = work(item, advance)
                 if write is None:
                     outcome.skipped.append(label)
+            # Wait for the previous output: at most two results are in memory, and an OutputError
+            # ends the run
             if writing is not None:
                 writing.result()
             writing = None if write is None else pool.submit(outcome.write, label, write)

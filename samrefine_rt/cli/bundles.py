@@ -1,4 +1,4 @@
-"""Opening the bundle a command was given."""
+"""How commands open the bundle they are given."""
 
 import click
 
@@ -6,7 +6,7 @@ from samrefine_runtime.bundle import Bundle
 
 
 def open_bundle(name: str) -> Bundle:
-    """Load a bundle, with a warning if its weights are random. Raises BundleError."""
+    """Load a bundle and warn if its weights are random. Raises BundleError."""
     bundle = Bundle.load(name)
     if bundle.random_seed is not None:
         click.echo(

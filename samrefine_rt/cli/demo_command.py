@@ -19,7 +19,15 @@ from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.evaluate import Confusion, Evaluation, confusion_matrix
 from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.pipeline import Labeler
+from samrefine_runtime.refine import RefineSettings
 from samrefine_runtime.results import LabelResult
+
+DRAWN_SCENES = RefineSettings(min_trust=0)
+"""The embedded model was trained on scenes like the embedded images: every one is refined. Used on
+anything else it is cautious, as every bundle is (`samrefine_export.demo.measure` says the same)."""
+
+_MIOUS = ("cam_miou", "refined_miou")
+"""Keys of the mIoU before and after the refinement."""
 
 
 @click.command(cls=GroupedCommand)
@@ -27,12 +35,12 @@ from samrefine_runtime.results import LabelResult
 @session_options
 @output_options
 def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None) -> None:
-    """See the whole pipeline at work on embedded images, offline.
+    """Run the whole pipeline on embedded images, offline.
 
-    Told only which classes are in each of six images, it writes pixel labels, compares them with
-    the ground truth before and after the refinement, and draws report.html.
+    From nothing but the classes in each of six images, it writes pixel labels, compares them with
+    the ground truth before and after the refinement, and writes report.html.
     """
-    labeler = Labeler(open_bundle("demo"), session=session)
+    labeler = Labeler(open_bundle("demo"), refinement=DRAWN_SCENES, session=session)
     images = demo_images(labeler.classes)
     writer = LabelWriter(
         out,
@@ -58,18 +66,22 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
     overall = _overall(list(scores.values()))
     if not quiet and str(json_file) != STDOUT:
         _print_table(figures, overall)
-        click.echo(f"\nlook at  {out / 'report.html'}\nlabels   {out / BASE_FORMAT}")
+        click.echo(f"\nreport  {out / 'report.html'}\nlabels  {out / BASE_FORMAT}")
     outcome.finish(quiet=True, json_file=json_file, images=figures, overall=overall)
 
 
 @dataclass(frozen=True)
 class _Score:
-    """How good the labels of one image are."""
+    """Figures of one image: pseudo label and refined label against the ground truth."""
 
     before: Confusion
+    """Of the pseudo label."""
     after: Confusion
+    """Of the refined label."""
     masks: int
+    """Number of masks."""
     seconds: float
+    """Seconds of all stages."""
 
     @classmethod
     def of(cls, result: LabelResult, truth: LabelMap, num_classes: int) -> _Score:
@@ -90,7 +102,7 @@ class _Score:
 
 
 def _overall(scores: list[_Score]) -> dict[str, Any]:
-    """One confusion matrix over all images, as `samrefine evaluate` has it."""
+    """Combine the images; one confusion matrix over all of them, as in `samrefine evaluate`."""
     return {
         "cam_miou": _miou([score.before for score in scores]),
         "refined_miou": _miou([score.after for score in scores]),
@@ -110,6 +122,3 @@ def _print_table(figures: dict[str, dict[str, Any]], overall: dict[str, Any]) ->
     for name, row in {**figures, "all": overall}.items():
         cells = ["-" if row[key] is None else f"{100 * row[key]:.1f}" for key in _MIOUS]
         click.echo(f"{name:<16}{cells[0]:>10}{cells[1]:>14}{row['masks']:>7}{row['seconds']:>9.1f}")
-
-
-_MIOUS = ("cam_miou", "refined_miou")

@@ -21,6 +21,9 @@ from samrefine_runtime.evaluate import Evaluation
 from samrefine_runtime.evaluate import evaluate as compare
 from samrefine_runtime.labels import VOC_CLASSES
 
+_SHOWN_IDS = 5
+"""Missing images that the warning names; the JSON has all."""
+
 
 @click.command(cls=GroupedCommand)
 @click.argument("predictions", type=ExistingFolder)
@@ -29,23 +32,27 @@ from samrefine_runtime.labels import VOC_CLASSES
     "--num-classes",
     default=len(VOC_CLASSES),
     show_default=True,
-    help="Classes with background.",
+    metavar="N",
+    help="Number of classes, background included.",
 )
 @quiet_option
 @json_option
 def evaluate(
     predictions: Path, ground_truth: Path, num_classes: int, json_file: Path | None, quiet: bool
 ) -> None:
-    """Compare label maps with ground truth of the same names.
+    """Compare label maps with ground truth of the same file names.
 
-    One confusion matrix over all images; ground truth of 255 is ignored; classes that occur in
-    neither are left out of the mean. Figures in JSON are 0 to 1 and unrounded.
+    Figures come from one confusion matrix over all images. Pixels whose ground truth is 255 are
+    ignored; classes that occur in neither are left out of the mean. Figures in JSON are 0 to 1
+    and not rounded.
     """
     to_stdout = str(json_file) == STDOUT
+    # Looked up here, since click would bind stderr before a caller could replace it
     stderr = sys.stderr
     bar: Any = click.progressbar(length=1, hidden=quiet or to_stdout, file=stderr)
 
     def progress(done: int, total: int) -> None:
+        # The number of images is only known once the folders are listed
         bar.length = total
         bar.update(done - bar.pos)
 
@@ -73,5 +80,5 @@ def _print_table(result: Evaluation) -> None:
 
 
 def _some(ids: list[str]) -> str:
-    shown = ", ".join(ids[:5])
-    return f"{len(ids)} ground-truth images: {shown}{', ...' if len(ids) > 5 else ''}"
+    shown = ", ".join(ids[:_SHOWN_IDS])
+    return f"{len(ids)} ground-truth images: {shown}{', ...' if len(ids) > _SHOWN_IDS else ''}"

@@ -1,4 +1,4 @@
-"""`samrefine export`: checkpoints to bundles. Only these commands need torch."""
+"""`samrefine export`: checkpoints to bundles. Only these two commands need torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ def export() -> None:
 
 
 @export.command(cls=GroupedCommand)
-@option("--model", required=True, metavar="vit_b|vit_l|vit_h|mobile_sam")
+@option(
+    "--model",
+    required=True,
+    metavar="NAME",
+    help="Architecture: vit_b, vit_l, vit_h or mobile_sam.",
+)
 @option("--checkpoint", type=Checkpoint, help="The official .pth or .pt file.")
 @option("--out", required=True, type=Folder, help="Bundle folder.")
 @option(
@@ -34,7 +39,7 @@ def export() -> None:
     type=click.Choice(["fp32", "int8"]),
     default="fp32",
     show_default=True,
-    help="Of the encoder; int8 is faster on CPUs with VNNI, masks differ a little.",
+    help="Precision of the encoder. int8 is faster on CPUs with VNNI and changes masks slightly.",
 )
 @quiet_option
 def sam(
@@ -45,7 +50,7 @@ def sam(
     precision: str,
     quiet: bool,
 ) -> None:
-    """Export Segment Anything or MobileSAM: encoder, decoder, everything graphs."""
+    """Export the graphs of Segment Anything or MobileSAM."""
     module = _exporter("sam")
     module.export_sam(
         model,
@@ -63,6 +68,7 @@ def sam(
 @option(
     "--arch",
     required=True,
+    metavar="NAME",
     help="irn_resnet50, a torchvision resnet, timm:NAME, or a custom MODULE:FACTORY.",
 )
 @option("--checkpoint", type=Checkpoint, help="Weights (.pth, .pt, .safetensors).")
@@ -70,7 +76,7 @@ def sam(
     "--classes",
     required=True,
     type=Checkpoint,
-    help="File of class names: one per line, or a JSON list.",
+    help="File of foreground class names: one per line, or a JSON list.",
 )
 @option("--out", required=True, type=Folder, help="Bundle folder.")
 @option("--recam-predictor", type=Checkpoint, help="Weights of ReCAM's second classifier.")
@@ -96,7 +102,7 @@ def cam(
     random_weights: int | None,
     quiet: bool,
 ) -> None:
-    """Export a classifier whose class activation maps (CAM) name the masks."""
+    """Export a classifier for class activation maps (CAM)."""
     _exporter("cam").export_cam(
         arch,
         checkpoint,

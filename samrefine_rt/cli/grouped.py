@@ -20,7 +20,7 @@ _ORDER = (INPUT, REFINEMENT, CAM, MASKS, RUNNING, GENERAL)
 
 
 class GroupedOption(click.Option):
-    """An option that belongs to a group."""
+    """An option that `--help` lists in a group."""
 
     def __init__(self, *arguments: Any, group: str = INPUT, **attributes: Any):
         super().__init__(*arguments, **attributes)

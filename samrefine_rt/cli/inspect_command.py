@@ -13,19 +13,22 @@ from samrefine_rt.cli.grouped import GroupedCommand, option
 from samrefine_rt.cli.options import json_option, write_results
 from samrefine_runtime.bundle import Bundle, Graph
 
+_SHOWN_VALUES = 24
+"""Values of a list that are printed: all of VOC's classes, the start of longer lists."""
+
 
 @click.command(cls=GroupedCommand)
 @click.argument("bundle", required=False)
-@option("--bundle", "named", metavar="BUNDLE", help="The bundle, given as an option.")
+@option("--bundle", "named", metavar="BUNDLE", help="The bundle, as in the other commands.")
 @json_option
 def inspect(bundle: str | None, named: str | None, json_file: Path | None) -> None:
     """Check a bundle's files and show what it holds.
 
-    "demo" names the embedded bundle. --json gives the manifest.
+    BUNDLE is a folder, or "demo" for the embedded bundle. --json writes the manifest.
     """
     name = bundle or named
     if name is None:
-        raise click.UsageError('which bundle? Give its folder, or "demo".')
+        raise click.UsageError('which bundle? Give its folder, or "demo" for the embedded one.')
     loaded = open_bundle(name)
     if write_results(loaded.manifest, json_file):
         return
@@ -55,7 +58,9 @@ def _print_section(title: str, section: Mapping[str, Any]) -> None:
 
 def _short(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(str, value[:24])) + (", ..." if len(value) > 24 else "")
+        return ", ".join(map(str, value[:_SHOWN_VALUES])) + (
+            ", ..." if len(value) > _SHOWN_VALUES else ""
+        )
     return str(value)
 
 

@@ -39,7 +39,7 @@ from samrefine_runtime.report import check_ground_truth, picture_side
 from samrefine_runtime.sam.settings import GeneratorSettings
 
 ImageLabelSource = Callable[[str], NDArray[np.bool_] | None]
-"""Returns the classes (C,) bool in the image of an id, None to predict them.
+"""Returns the classes (C,) bool in the image of an id, or None to predict them.
 
 Raises LabelError if the image is not listed.
 """
@@ -56,11 +56,11 @@ Raises LabelError if the image is not listed.
 )
 @format_option(LABEL_FORMATS, BASE_FORMAT)
 @option("--overlay", is_flag=True, help="Also draw overlays/<image>.jpg.")
-@option("--report", is_flag=True, help="Also write report.html, a page of all steps.")
+@option("--report", is_flag=True, help="Also write report.html, which shows each step.")
 @option(
     "--ground-truth",
     type=ExistingFolder,
-    help="Label PNGs, <image>.png, to measure by in the report.",
+    help="Label PNGs, <image>.png, that the report compares with.",
 )
 @settings_options(RefineSettings, "refinement", REFINEMENT, without=("num_classes",))
 @settings_options(CamSettings, "cam", CAM, shows_defaults=False)
@@ -87,30 +87,33 @@ def label(
     quiet: bool,
     json_file: Path | None,
 ) -> None:
-    """Label images: CAM names, SAM outlines, SEPL joins the two.
+    """Label images: pseudo labels from CAM, masks from SAM, joined by SEPL.
 
-    Writes voc/<image>.png and summary/<image>.json, and a folder for each further format.
+    Writes voc/<image>.png, summary/<image>.json and one folder for each further format.
     """
     if ground_truth is not None and not report:
-        raise SettingsError("--ground-truth is for the report: give --report as well")
+        raise SettingsError("--ground-truth needs --report, which shows the comparison")
     files = image_files(images)
     loaded = open_bundle(bundle)
     labeler = Labeler(
         loaded,
         generator=generator.values,
         cam=CamSettings.of(loaded, **cam.values),
-        refinement=refinement.settings(),
+        refinement=RefineSettings.of(loaded, **refinement.values),
         session=session,
     )
+    # Prepare the outputs and what is known of each image
     find_present = _image_labels(image_labels, labeler.classes)
     side = picture_side(len(files))
     writer = LabelWriter(
         out, labeler.classes, formats, overlay=overlay, report=report, picture_side=side
     )
+    # Label the images
     is_done = writer.has if resume else lambda image_id: False
     find_truth = partial(_ground_truth, ground_truth)
     work = _work(files, labeler, find_present, find_truth, writer, is_done)
     outcome = run_batch(list(files), work, name=lambda i: str(files[i]), quiet=quiet)
+    # Write what spans all images, those of earlier runs included
     writer.finish({image_id: files[image_id] for image_id in files if writer.has(image_id)})
     outcome.finish(quiet=quiet, json_file=json_file)
 
@@ -123,7 +126,7 @@ def _work(
     writer: LabelWriter,
     is_done: Callable[[str], bool],
 ) -> Callable[[str, Advance], Write | None]:
-    """Return what is done for one image: read, label, and hand over to be written."""
+    """Return the function that reads and labels one image, and returns what writes its files."""
     ahead = ReadAhead(list(files.values()))
 
     def work(image_id: str, advance: Advance) -> Write | None:
@@ -139,6 +142,7 @@ def _work(
 
 
 def _image_labels(path: Path | None, classes: Sequence[str]) -> ImageLabelSource:
+    """Read image-level labels; without a path, the classes are predicted. Raises LabelError."""
     if path is None:
         return lambda image_id: None
     known = read_image_labels(path, classes)

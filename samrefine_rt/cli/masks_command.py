@@ -33,6 +33,7 @@ from samrefine_runtime.sam.generator import MaskGenerator
 from samrefine_runtime.sam.prompts import PROMPT_MODES
 from samrefine_runtime.sam.settings import GeneratorSettings
 
+# There is no pseudo label here that prompts could follow
 _MODES = [mode for mode, plan in PROMPT_MODES.items() if not plan.needs_pseudo_label]
 
 
@@ -67,9 +68,9 @@ def masks(
 ) -> None:
     """Find all masks of images (everything mode).
 
-    The masks are those of SAM's automatic mask generator. Formats: "records" is one JSON file per
-    image with SAM's records, "coco" one instances.json for all, "png" a folder of 0/255 PNG
-    masks per image.
+    The masks are those of SAM's automatic mask generator. Formats: "records" writes one JSON file
+    per image with SAM's records, "png" one folder per image with PNG masks of 0 and 255, "coco"
+    one instances.json for all images.
     """
     if resume and "coco" in formats:
         raise SettingsError("--resume does not work with --format coco, which is one file")

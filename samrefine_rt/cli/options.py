@@ -24,15 +24,20 @@ Folder = click.Path(file_okay=False, path_type=Path)
 ExistingFolder = click.Path(exists=True, file_okay=False, path_type=Path)
 ExistingPath = click.Path(exists=True, path_type=Path)
 
+STDOUT = "-"
+"""The value of --json that stands for stdout."""
+
 Kind = TypeVar("Kind", bound=Settings)
 
 
 @dataclass(frozen=True)
 class Given(Generic[Kind]):
-    """What the command line says of a settings class; the rest is left to defaults."""
+    """The values of a settings class that the command line gives; defaults fill the rest."""
 
     kind: type[Kind]
+    """The settings class."""
     values: Mapping[str, Any]
+    """Given values by field."""
 
     def settings(self) -> Kind:
         """Build the settings from the given values and the class's defaults.
@@ -52,7 +57,7 @@ def settings_options(
     choices: Mapping[str, Sequence[str]] | None = None,
     shows_defaults: bool = True,
 ) -> Callable[[Function], Function]:
-    """Make an option of every field of a settings class that has help.
+    """Declare one option per field of a settings class that has help.
 
     Args:
         kind: the settings class.
@@ -63,6 +68,7 @@ def settings_options(
         choices: the subset of a field's choices that makes sense in the command, by field.
         shows_defaults: whether the class's defaults apply where nothing is given.
     """
+    # Choose the fields and the defaults that --help names
     shown = {
         name: domain
         for name, domain in domains(kind).items()
@@ -72,12 +78,14 @@ def settings_options(
     applied = {**(own if shows_defaults else {}), **(defaults or {})}
 
     def decorate(command: Function) -> Function:
+        # Collect what was given; None stands for options that were not
         @wraps(command)
         def collected(*args: Any, **kwargs: Any) -> Any:
             values = {name: kwargs.pop(name) for name in shown}
             given = {name: value for name, value in values.items() if value is not None}
             return command(*args, **{parameter: Given(kind, given)}, **kwargs)
 
+        # Declare the options; click lists the one declared last first
         decorated: Any = collected
         for name, domain in reversed(shown.items()):
             subset = (choices or {}).get(name, list(domain.choices))
@@ -98,13 +106,14 @@ def _help(domain: Domain, default: Any, choices: Mapping[str, str]) -> str:
     """Return an option's help with its choices and the default that applies."""
     phrases = "; ".join(f"{name}: {text}" for name, text in choices.items() if text)
     text = f"{domain.help} {phrases}." if phrases else domain.help
-    if default is None or domain.kind is bool:
+    if default is None or domain.kind is bool or "[default: " in text:
         return text
     return f"{text}  [default: {default}]"
 
 
 def _type(domain: Domain, default: Any, choices: Mapping[str, str]) -> dict[str, Any]:
-    """Return click's attributes for the kind of a setting."""
+    """Return click's type, and metavar or flag, for the domain of a setting."""
+    # A flag, once given, is the opposite of the default
     if domain.kind is bool:
         return {"is_flag": True, "flag_value": not default, "type": bool}
     if domain.kind is str:
@@ -124,7 +133,7 @@ def _whole(bound: float | None) -> int | None:
 
 def bundle_option(required: bool = True) -> Callable[[Function], Function]:
     """Declare --bundle."""
-    text = 'Bundle folder made by "export"; "demo" names the embedded one.'
+    text = 'Bundle folder, as "export" writes it, or "demo" for the embedded bundle.'
     return option("--bundle", metavar="BUNDLE", required=required, help=text)
 
 
@@ -176,7 +185,7 @@ def session_options(command: Function) -> Function:
         default=backends.AUTO,
         show_default=True,
         group=RUNNING,
-        help="What runs the graphs.",
+        help="Inference engine and device; auto takes the fastest that runs here.",
     )(decorated)
 
 
@@ -186,7 +195,7 @@ def resume_option(command: Function) -> Function:
         "--resume/--overwrite",
         default=False,
         group=RUNNING,
-        help="Skip inputs whose output exists, or write them again.  [default: --overwrite]",
+        help="Skip inputs whose output exists, or process them again.  [default: --overwrite]",
     )(command)
 
 
@@ -200,24 +209,21 @@ def json_option(command: Function) -> Function:
         flag_value=STDOUT,
         metavar="[FILE]",
         group=GENERAL,
-        help="Results as JSON: on stdout, or in FILE.json.",
+        help="Write the results as JSON, to stdout or to FILE, which must end in .json.",
     )(command)
-
-
-STDOUT = "-"
 
 
 class JsonFile(click.ParamType):  # type: ignore[type-arg]
     """A file for JSON results.
 
-    Its value is optional on the command line, so a following argument could be taken for it:
-    only a name that ends in .json, or what is no regular file, is accepted.
+    The value of --json is optional, so the argument after it could be taken for a file name: only
+    names that end in .json, pipes and character devices are accepted.
     """
 
     name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Check the name."""
+        """Return the path if the name is accepted, else fail as a usage error."""
         path = Path(value)
         is_device = path.is_fifo() or path.is_char_device()
         if str(value) != STDOUT and path.suffix.lower() != ".json" and not is_device:
@@ -226,7 +232,7 @@ class JsonFile(click.ParamType):  # type: ignore[type-arg]
 
 
 def write_results(results: Any, json_file: Path | None) -> bool:
-    """Write results as JSON where --json says, and return whether stdout was taken.
+    """Write results as JSON to where --json says; return whether that is stdout.
 
     Raises OutputError.
     """
@@ -249,9 +255,10 @@ def output_options(command: Function) -> Function:
         logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
         return command(*args, **kwargs)
 
+    text = "Verbose output, such as why a faster backend is not used."
     decorated: Any = with_logging
     for declare in (
-        option("-v", "--verbose", count=True, group=GENERAL, help="Verbose output."),
+        option("-v", "--verbose", count=True, group=GENERAL, help=text),
         quiet_option,
         json_option,
     ):
@@ -261,5 +268,5 @@ def output_options(command: Function) -> Function:
 
 def quiet_option(command: Function) -> Function:
     """Declare -q."""
-    text = "No progress bar and no summary."
+    text = "Print no progress bar and no summary."
     return option("-q", "--quiet", is_flag=True, group=GENERAL, help=text)(command)

@@ -1,4 +1,4 @@
-"""What `samrefine label` leaves behind: one folder per format."""
+"""The files that `samrefine label` writes: one folder per format."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from samrefine_runtime.errors import InputError
 from samrefine_runtime.formats import LABEL_FORMATS
 from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.labels import LabelMap
-from samrefine_runtime.report import ReportEntry, write_report
+from samrefine_runtime.report import PICTURE_SIDE, ReportEntry, write_report
 from samrefine_runtime.report.overlay import draw_label, write_picture
 from samrefine_runtime.results import LabelResult
 
 BASE_FORMAT = "voc"
-"""Always written: what spans all images is made from these files."""
+"""The format that is always written: files that span all images are made from it."""
 
 
 def overlay_path(out: Path, image_id: str) -> Path:
@@ -27,10 +27,10 @@ def overlay_path(out: Path, image_id: str) -> Path:
 
 
 class LabelWriter:
-    """Writes each image's files as it is done, and what spans all images at the end.
+    """Writes the files of each image when it is done, and those that span all images at the end.
 
-    The labels of the base format and the summary are always written; the summary comes last and
-    says that an image is complete.
+    The labels of the base format and the summary are always written. The summary comes last: it
+    marks an image as complete.
     """
 
     def __init__(
@@ -42,18 +42,18 @@ class LabelWriter:
         overlay: bool,
         report: bool,
         report_title: str = "Labelled images",
-        picture_side: int = 320,
+        picture_side: int = PICTURE_SIDE,
     ):
-        """Write nothing yet.
+        """Choose what is written; nothing is written yet.
 
         Args:
             out: output folder.
-            classes: foreground names.
+            classes: foreground names (C,).
             formats: names in LABEL_FORMATS.
             overlay: whether to draw overlays.
             report: whether to write the report.
-            report_title: its heading.
-            picture_side: longer side, pixels, of its pictures.
+            report_title: heading of the report.
+            picture_side: longer side of the report's pictures, pixels.
         """
         self.out, self.overlay, self.report = out, overlay, report
         self.report_title, self.picture_side = report_title, picture_side
@@ -75,7 +75,7 @@ class LabelWriter:
         result: LabelResult,
         ground_truth: LabelMap | None = None,
     ) -> None:
-        """Write all files of one image. Raises OutputError."""
+        """Write all files of one image, the summary last. Raises OutputError."""
         for form in self.formats.values():
             form.write(path, result.label)
         if self.overlay:
@@ -84,13 +84,13 @@ class LabelWriter:
             entry = ReportEntry.of(path.stem, image, result, ground_truth, side=self.picture_side)
             entry.write(self._entry(path.stem))
         elif self._entry(path.stem).is_file():
-            # An earlier run's entry must not stand for the new label
+            # The entry of an earlier run does not show the new label
             self._entry(path.stem).unlink()
         summary = {"image": path.name, **result.summary(self.classes[1:])}
         write_bytes(self._summary(path.stem), (json.dumps(summary, indent=2) + "\n").encode())
 
     def finish(self, images: Mapping[str, Path]) -> None:
-        """Write the files that span all `images` (by id) that are complete."""
+        """Write the files that span all images, given by id; each must be complete."""
         base = self.formats[BASE_FORMAT]
         for form in self.formats.values():
             form.finish(images, base.read)
@@ -107,7 +107,11 @@ class LabelWriter:
         )
 
     def _ensure_entry(self, path: Path) -> bool:
-        """Make the report entry of an image that an earlier run labelled without a report."""
+        """Make the report entry of an image where an earlier run left none that can be read.
+
+        Returns:
+            Whether there is an entry; without the image or its label, none can be made.
+        """
         try:
             ReportEntry.read(self._entry(path.stem))
         except InputError:

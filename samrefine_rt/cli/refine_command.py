@@ -38,14 +38,19 @@ MaskSource = Callable[[str, LabelMap, Advance], Masks]
 
 
 @click.command(cls=GroupedCommand)
-@option("--pseudo-labels", required=True, type=ExistingFolder, help="Label PNGs, <id>.png.")
-@option("--images", type=ExistingFolder, help="Images of the same ids (with --bundle).")
+@option(
+    "--pseudo-labels",
+    required=True,
+    type=ExistingFolder,
+    help="The pseudo labels: PNGs, <id>.png.",
+)
+@option("--images", type=ExistingFolder, help="Images with the same ids; needs --bundle.")
 @bundle_option(required=False)
 @option(
     "--masks",
     "masks_path",
     type=ExistingPath,
-    help="Masks instead of images: what `masks` writes, or a folder of PNG masks per id.",
+    help="Masks instead of images: output of `masks`, or one folder of PNG masks per id.",
 )
 @option("--out", required=True, type=Folder, help="Output folder for refined label PNGs.")
 @settings_options(
@@ -74,12 +79,14 @@ def refine(
 
     Give either --images with --bundle, or --masks.
     """
-    settings = refinement.settings()
     labels = _label_files(pseudo_labels)
     if masks_path is not None and images is None and bundle is None:
+        settings = refinement.settings()
         find_masks = _stored_masks(masks_path)
     elif masks_path is None and images is not None and bundle is not None:
-        mask_generator = MaskGenerator(open_bundle(bundle), session=session, **generator.values)
+        loaded = open_bundle(bundle)
+        settings = RefineSettings.of(loaded, **refinement.values)
+        mask_generator = MaskGenerator(loaded, session=session, **generator.values)
         find_masks = _generated_masks(images, mask_generator)
     else:
         raise SettingsError("give either --images with --bundle, or --masks alone")
@@ -98,6 +105,7 @@ def refine(
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
+    """List the label files of a folder by id, sorted. Raises SettingsError if there is none."""
     files = {path.stem: path for path in sorted(folder.glob("*.png")) if path.name[0] != "."}
     if not files:
         raise SettingsError(f"no .png labels in {folder}")
@@ -105,12 +113,14 @@ def _label_files(folder: Path) -> dict[str, Path]:
 
 
 def _stored_masks(path: Path) -> MaskSource:
+    """Return a source that reads masks from files."""
     return lambda image_id, label, advance: read_stored_masks(
         path, image_id, image_shape=label.shape
     )
 
 
 def _generated_masks(folder: Path, mask_generator: MaskGenerator) -> MaskSource:
+    """Return a source that finds the masks of the images in a folder."""
     files = image_files([folder])
     ahead = ReadAhead(list(files.values()))
 
