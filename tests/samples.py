@@ -1,13 +1,27 @@
-"""Images to test on, and the session that tests run graphs in."""
+"""Images to test on, the session that tests run graphs in, and where committed data lies."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.samples import VOC, synthetic, voc_images
 from samrefine_runtime.backends import SessionOptions
 
-__all__ = ["ONE_THREAD", "SHAPES", "VOC", "needs_voc", "synthetic", "voc_images"]
+__all__ = [
+    "DATA",
+    "ONE_THREAD",
+    "SHAPES",
+    "VOC",
+    "needs_voc",
+    "pycocotools",
+    "synthetic",
+    "voc_images",
+]
+
+DATA = Path(__file__).parent / "data"
 
 needs_voc = pytest.mark.skipif(not VOC.is_dir(), reason=f"no VOC images at {VOC}")
 
@@ -21,3 +35,8 @@ SHAPES = {
     "large": (2000, 3000),
 }
 """(H, W)."""
+
+
+def pycocotools(module: str) -> Any:
+    """Import a module of pycocotools, COCO's own program; skip the test where it is missing."""
+    return pytest.importorskip(f"pycocotools.{module}", reason="pycocotools is not installed")

@@ -175,7 +175,7 @@ def test_the_same_image_twice_is_one(images: Path, out: Path, lively_bundle: Pat
 
 def test_folder_without_images(tmp_path: Path, out: Path, lively_bundle: Path) -> None:
     message = failed(run("masks", tmp_path, "--bundle", lively_bundle, "--out", out), 2)
-    assert f"no images in {tmp_path} (known are .bmp, .jpeg" in message
+    assert f"no images in {tmp_path} (expected .bmp, .jpeg" in message
 
 
 @pytest.mark.parametrize("form", ["records", "png"])
@@ -222,8 +222,14 @@ def test_output_folder_that_cannot_be_made(
 def test_impossible_settings(images: Path, out: Path, lively_bundle: Path) -> None:
     arguments = ["masks", images, "--bundle", lively_bundle, "--out", out]
     for options, message in (
-        (["--crop-n-layers", 3, "--crop-n-points-downscale-factor", 2], "the grid of crop layer 3 is (0, 2), expected points (N, 2)"),
-        (["--stability-score-offset", -1], "'--stability-score-offset': -1.0 is not in the range x>=0."),
+        (
+            ["--crop-n-layers", 3, "--crop-n-points-downscale-factor", 2],
+            "the grid of crop layer 3 is (0, 2), expected points (N, 2)",
+        ),
+        (
+            ["--stability-score-offset", -1],
+            "'--stability-score-offset': -1.0 is not in the range x>=0.",
+        ),
         (["--crop-overlap-ratio", 7], "'--crop-overlap-ratio': 7.0 is not in the range 0<=x<=1."),
     ):
         assert message in failed(run(*arguments, *options), 2)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from samrefine_runtime.cam import CamResult
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.results import LabelResult
 from samrefine_runtime.report import ReportEntry, write_report
+from samrefine_runtime.results import LabelResult
 from tests.chromium import Page, needs_chromium, open_chromium
 from tests.samples import synthetic
 

@@ -1,27 +1,32 @@
-"""Sessions: what cannot run says why."""
+"""ONNX Runtime: what cannot run says why."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from samrefine_runtime.backends.ort import OrtSession
-from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.errors import BackendError
+from samrefine_runtime import backends
+from samrefine_runtime.backends import SessionOptions
+from samrefine_runtime.backends.ort import open_cpu, open_cuda
+from samrefine_runtime.bundle import Bundle, Graph
+from samrefine_runtime.errors import BackendError, BackendUnavailableError
+from tests.samples import ONE_THREAD
 
 
 @pytest.fixture
-def graph(small_bundle: Path) -> Path:
-    return Bundle.load(small_bundle, check_hashes=False).graph("cam").path
+def graph(small_bundle: Path) -> Graph:
+    return Bundle.load(small_bundle, check_hashes=False).graph("cam")
 
 
-def test_outputs_by_name(graph: Path) -> None:
+def test_outputs_by_name(graph: Graph) -> None:
     image = np.zeros((2, 3, 8, 12), np.float32)
-    outputs = OrtSession(graph, threads=1).run({"image": image})
+    outputs = open_cpu(graph, ONE_THREAD).run({"image": image})
     assert {name: value.shape for name, value in outputs.items()} == {
         "cam": (2, 3, 2, 3),
         "logits": (2, 3),
@@ -29,10 +34,10 @@ def test_outputs_by_name(graph: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", [None, 1, 2])
-def test_threads_do_not_change_the_result(graph: Path, threads: int | None) -> None:
+def test_threads_do_not_change_the_result(graph: Graph, threads: int | None) -> None:
     image = np.random.default_rng(0).random((1, 3, 40, 40), np.float32)
-    expected = OrtSession(graph, backend="cpu", threads=1).run({"image": image})
-    actual = OrtSession(graph, backend="cpu", threads=threads).run({"image": image})
+    expected = open_cpu(graph, ONE_THREAD).run({"image": image})
+    actual = open_cpu(graph, SessionOptions(threads=threads)).run({"image": image})
     np.testing.assert_allclose(actual["cam"], expected["cam"], atol=1e-6)
 
 
@@ -49,35 +54,36 @@ def test_the_slow_fusion_is_off(
         return load(graph, options, **arguments)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", load_and_keep)
-    graph = Bundle.load(small_bundle, check_hashes=False).graph("decoder").path
-    load_and_keep(str(graph), onnxruntime.SessionOptions(), providers=["CPUExecutionProvider"])
+    graph = Bundle.load(small_bundle, check_hashes=False).graph("decoder")
+    load_and_keep(str(graph.path), onnxruntime.SessionOptions(), providers=["CPUExecutionProvider"])
     assert b"SkipLayerNormalization" in path.read_bytes()
-    OrtSession(graph, backend="cpu", threads=1)
+    open_cpu(graph, ONE_THREAD)
     assert b"SkipLayerNormalization" not in path.read_bytes()
 
 
-def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch, graph: Path) -> None:
+def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendError, match=r"pip install 'samrefine-rt\[cpu\]' for CPUs or"):
-        OrtSession(graph)
+    message = r"pip install 'samrefine-rt\[cpu\]' for CPUs or"
+    with pytest.raises(BackendUnavailableError, match=message) as caught:
+        open_cpu(graph, ONE_THREAD)
+    assert not caught.value.is_broken
+    with pytest.raises(BackendError, match=message):
+        backends.open(graph, ONE_THREAD)
 
 
-def test_unknown_backend(graph: Path) -> None:
-    with pytest.raises(BackendError, match=r"^backend is 'tpu', expected one of auto, cpu, cuda"):
-        OrtSession(graph, backend="tpu")  # type: ignore[arg-type]
-
-
-def test_cuda_where_onnxruntime_has_none(monkeypatch: pytest.MonkeyPatch, graph: Path) -> None:
+def test_cuda_where_onnxruntime_has_none(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(BackendError, match=r"has no CUDAExecutionProvider .*samrefine-rt\[gpu\]"):
-        OrtSession(graph, backend="cuda")
-    assert OrtSession(graph, backend="auto", threads=1)
+    message = r"has no CUDAExecutionProvider .*samrefine-rt\[gpu\]"
+    with pytest.raises(BackendUnavailableError, match=message) as caught:
+        open_cuda(graph, ONE_THREAD)
+    assert not caught.value.is_broken
+    assert backends.open(graph, ONE_THREAD)
 
 
 def test_cuda_that_does_not_start(
-    monkeypatch: pytest.MonkeyPatch, graph: Path, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, graph: Graph, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An onnxruntime built for CUDA goes on with the CPU where CUDA's libraries are missing."""
     import onnxruntime
@@ -89,24 +95,29 @@ def test_cuda_that_does_not_start(
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
     monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
-    with pytest.raises(BackendError, match="offers CUDAExecutionProvider but could not start it"):
-        OrtSession(graph, backend="cuda")
+    message = "offers CUDAExecutionProvider but could not start it"
+    with pytest.raises(BackendUnavailableError, match=message) as caught:
+        open_cuda(graph, ONE_THREAD)
+    assert caught.value.is_broken
     assert not caplog.records
-    OrtSession(graph, backend="auto", threads=1)
-    assert caplog.records[0].message.endswith("missing: running on the CPU")
+    backends.open(graph, ONE_THREAD)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.message.startswith("backend cuda is not used: ONNX Runtime offers CUDAExec")
+    assert record.message.endswith("CUDA or cuDNN may be missing")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", None])
-def test_damaged_graph(tmp_path: Path, graph: Path, content: bytes | None) -> None:
+def test_damaged_graph(tmp_path: Path, graph: Graph, content: bytes | None) -> None:
     path = tmp_path / "damaged.onnx"
-    path.write_bytes(graph.read_bytes()[:200] if content is None else content)
+    path.write_bytes(graph.path.read_bytes()[:200] if content is None else content)
     with pytest.raises(BackendError, match=r"ONNX Runtime cannot load .*damaged\.onnx"):
-        OrtSession(path)
+        open_cpu(replace(graph, path=path), ONE_THREAD)
 
 
-def test_missing_graph(tmp_path: Path) -> None:
+def test_missing_graph(tmp_path: Path, graph: Graph) -> None:
     with pytest.raises(BackendError, match="cannot load"):
-        OrtSession(tmp_path / "none.onnx")
+        open_cpu(replace(graph, path=tmp_path / "none.onnx"), ONE_THREAD)
 
 
 @pytest.mark.parametrize(
@@ -119,19 +130,39 @@ def test_missing_graph(tmp_path: Path) -> None:
         {"image": np.zeros((3, 8, 8), np.float32)},
     ],
 )
-def test_inputs_that_do_not_fit(graph: Path, feeds: dict[str, np.ndarray]) -> None:
+def test_inputs_that_do_not_fit(graph: Graph, feeds: dict[str, NDArray[Any]]) -> None:
     with pytest.raises(BackendError, match="ONNX Runtime failed"):
-        OrtSession(graph, threads=1).run(feeds)
+        open_cpu(graph, ONE_THREAD).run(feeds)
 
 
-def test_out_of_memory_is_a_memory_error(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_a_memory_error(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ONNX Runtime says when an arena cannot grow."""
-    session = OrtSession(graph, threads=1)
+    import onnxruntime
 
-    class Full:
-        def run(self, *args: object) -> None:
+    class Full(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def run(self, *arguments: object) -> None:
             raise RuntimeError("Non-zero status code: Failed to allocate memory for requested")
 
-    monkeypatch.setattr(session, "_session", Full())
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Full)
+    session = open_cpu(graph, ONE_THREAD)
     with pytest.raises(MemoryError, match="Failed to allocate"):
         session.run({"image": np.zeros((1, 3, 8, 8), np.float32)})
+
+
+def test_outputs_on_the_device_can_be_fed(small_bundle: Path) -> None:
+    """The image's half of the decoder, then the prompts' half."""
+    bundle = Bundle.load(small_bundle, check_hashes=False)
+    image, prompts = (
+        open_cpu(bundle.graph(name), ONE_THREAD)
+        for name in ("everything_image", "everything_prompts")
+    )
+    rng = np.random.default_rng(0)
+    embedding = rng.normal(size=(1, *bundle.require_sam().embedding)).astype(np.float32)
+    feeds = {
+        "point_coords": np.array([[20, 30], [200, 100]], np.float32),
+        "pred_iou_thresh": np.array(-np.inf, np.float32),
+    }
+    copied = prompts.run({**feeds, **image.run({"image_embeddings": embedding})})
+    kept = prompts.run({**feeds, **image.run_on_device({"image_embeddings": embedding})})
+    assert copied.keys() == kept.keys()
+    assert all(np.array_equal(copied[name], kept[name]) for name in copied)

@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from samrefine_runtime.errors import MaskFileError
-from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
 from samrefine_runtime.formats import read_stored_masks
+from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
 from samrefine_runtime.formats.mask_folder import read_mask_folder, write_mask_folder
 from samrefine_runtime.formats.records import read_masks, write_masks
 from samrefine_runtime.masks.masks import Masks
@@ -141,7 +141,9 @@ def test_masks_are_found_in_every_layout(tmp_path, golden):
     found = read_stored_masks(tmp_path, "d")
     assert np.array_equal(found.boxes, golden.boxes[::-1])
     assert np.array_equal(found.predicted_iou, golden.predicted_iou[::-1])
-    with pytest.raises(MaskFileError, match=r"no masks of e \(looked for e\.json, e, instances\.json\)"):
+    with pytest.raises(
+        MaskFileError, match=r"no masks of e \(looked for e\.json, e, instances\.json\)"
+    ):
         read_stored_masks(tmp_path, "e")
     with pytest.raises(MaskFileError, match=r"expected \(1, 1\)"):
         read_stored_masks(tmp_path, "d", image_shape=(1, 1))

@@ -109,7 +109,7 @@ def test_only_segmentation_must_be_there(tmp_path):
 def test_empty_list_needs_a_size(tmp_path):
     path = write(tmp_path / "a.json", [])
     assert len(read_masks(path, image_shape=(4, 5))) == 0
-    with pytest.raises(MaskFileError, match="does not tell the image's size"):
+    with pytest.raises(MaskFileError, match="does not state the image's size"):
         read_masks(path)
 
 
@@ -161,7 +161,7 @@ HOSTILE = {
     "foreign characters": (counts("\u00e9"), "does not belong"),
     "huge number in string": (counts("o" * 40 + "0"), "mask 0: "),
     "area is another": (counts([1, 2, 3], (4, 5)), "sum to 6, expected 20"),
-    "box outside": (record(bbox=[0, 0, 4, 1]), r"bbox \[0, 0, 4, 1\] leaves the image"),
+    "box outside": (record(bbox=[0, 0, 4, 1]), r"bbox \[0, 0, 4, 1\] extends beyond the image"),
     "box of text": (record(bbox="all"), "bbox is 'all'"),
     "box of infinity": (json.dumps(record(bbox=[0, 0, 7, 1])).replace("7", "1e999"), "bbox is"),
     "crop outside": (record(crop_box=[-1, 0, 1, 1]), "crop_box"),

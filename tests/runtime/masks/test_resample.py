@@ -124,7 +124,9 @@ def test_masks_of_whole_images_are_torchs(image_shape: tuple[int, int], threshol
 
 
 @pytest.mark.parametrize(("image_shape", "box"), CROPS, ids=str)
-def test_masks_of_crops_are_torchs(image_shape: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+def test_masks_of_crops_are_torchs(
+    image_shape: tuple[int, int], box: tuple[int, int, int, int]
+) -> None:
     for seed in range(4):
         assert_mask_like_torch(smooth_logits(seed), image_shape, Crop(box, 1))
 
@@ -154,7 +156,9 @@ def test_constant_logits_fill_the_crop_or_nothing(
     image_shape: tuple[int, int], box: tuple[int, int, int, int], value: float
 ) -> None:
     crop = Crop(box, 0)
-    counts, stability = resampler(image_shape, crop).mask(np.full((LOW, LOW), value, np.float32), 0, 1)
+    counts, stability = resampler(image_shape, crop).mask(
+        np.full((LOW, LOW), value, np.float32), 0, 1
+    )
     expected = np.zeros(image_shape, bool)
     expected[box[1] : box[3], box[0] : box[2]] = value > 0
     assert np.array_equal(counts, rle.encode(expected))

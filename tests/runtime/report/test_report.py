@@ -20,10 +20,10 @@ from samrefine_runtime.errors import LabelError
 from samrefine_runtime.evaluate import Evaluation, confusion_matrix
 from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.results import LabelResult
 from samrefine_runtime.report import ReportEntry, picture_side, write_report
 from samrefine_runtime.report.overlay import distinct_colours
 from samrefine_runtime.report.pictures import HALF, LARGE_RUN, label_picture, mask_picture
+from samrefine_runtime.results import LabelResult
 
 CLASSES = ("background", "cat", "dog")
 SIZE = 60, 90

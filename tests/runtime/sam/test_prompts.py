@@ -9,7 +9,12 @@ from hypothesis.extra import numpy as hnp
 
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.sam.grids import Crop, point_grid
-from samrefine_runtime.sam.prompts import coarse_to_fine, near_label, points_in, prompt_region, uncovered
+from samrefine_runtime.sam.prompts import (
+    coarse_to_fine,
+    near_label,
+    points_in,
+    uncovered,
+)
 
 
 @given(st.integers(1, 40))
