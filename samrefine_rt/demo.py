@@ -19,18 +19,19 @@ IMAGES = Path(__file__).parent / "demo_images"
 
 @dataclass(frozen=True)
 class DemoImage:
-    """One embedded image and all that is known of it."""
+    """An embedded image with its image-level labels and its ground truth."""
 
     path: Path
+    """The JPEG file."""
     image_labels: NDArray[np.bool_]
-    """(C,) bool, the classes in the image: all that the demo is told."""
+    """(C,) bool, the classes in the image: the demo's only input besides the image."""
 
     def read(self) -> RgbImage:
         """Read the image, (H, W, 3) uint8 RGB."""
         return read_image(self.path)
 
     def ground_truth(self) -> LabelMap:
-        """Read the ground truth, (H, W) uint8; only for measuring."""
+        """Read the ground truth, (H, W) uint8; only figures and the report use it."""
         return read_label(self.path.with_suffix(".png"))
 
 
@@ -42,8 +43,8 @@ def demo_images(classes: Sequence[str], folder: Path | None = None) -> list[Demo
         folder: with `<name>.jpg`, `<name>.png` and `image_labels.csv`, None for the embedded one.
 
     Raises:
-        SettingsError: this build has none.
-        LabelError: image-level labels that do not fit the classes.
+        SettingsError: the folder does not exist.
+        LabelError: the image-level labels do not fit the classes.
     """
     folder = folder or IMAGES
     if not folder.is_dir():

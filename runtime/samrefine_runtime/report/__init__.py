@@ -2,6 +2,13 @@
 
 from samrefine_runtime.report.entry import ReportEntry, check_ground_truth
 from samrefine_runtime.report.page import MAX_BYTES, write_report
-from samrefine_runtime.report.pictures import picture_side
+from samrefine_runtime.report.pictures import PICTURE_SIDE, picture_side
 
-__all__ = ["MAX_BYTES", "ReportEntry", "check_ground_truth", "picture_side", "write_report"]
+__all__ = [
+    "MAX_BYTES",
+    "PICTURE_SIDE",
+    "ReportEntry",
+    "check_ground_truth",
+    "picture_side",
+    "write_report",
+]
