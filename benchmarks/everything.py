@@ -2,9 +2,9 @@
 
     python -m benchmarks.everything [--models mobile_sam,vit_b] [--repeats 3] [--json FILE]
 
-Weights are random and seeded; the predicted IoU threshold lets about a fifth of the masks through.
-Both sides take turns, stage by stage in one process and the whole mode in one process a run, which
-tells the peak memory as well.
+Weights are random and seeded; about a fifth of the masks pass the predicted IoU threshold. Both
+sides take turns: stage by stage in one process, and the whole mode in one process per run, which
+also measures the peak memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from segment_anything.modeling import Sam
 from segment_anything.utils import amg
 
 from benchmarks.one_run import run_alone
-from benchmarks.setting import KEPT, SEED, alternate, image, machine, random_bundle, row
+from benchmarks.setting import KEPT, SEED, alternate, benchmark_image, machine, random_bundle, row
 from samrefine_export.sam import MODELS, random_sam
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.masks.resample import MaskResampler
@@ -38,16 +38,22 @@ from samrefine_runtime.sam.grids import whole_image
 from samrefine_runtime.sam.point_decoder import Decoded, PreparedImage
 
 PROMPTS = 64
-"""prompts a reference batch; stages are timed on one batch"""
+"""Prompts per batch of the reference, by its default; stages are timed on one batch."""
+
+PROMPTS_PER_IMAGE = 32 * 32
+"""Prompts of the reference's default grid; figures per image are scaled to it."""
 
 
 @dataclass
 class Contest:
-    """One model on both sides, with everything prepared."""
+    """A model on both sides, ready to be timed."""
 
     model: str
+    """Name in samrefine_export.sam.MODELS."""
     image: NDArray[np.uint8]
+    """(H, W, 3) uint8."""
     threads: int
+    """CPU threads of each side."""
 
     def __post_init__(self) -> None:
         torch.set_num_threads(self.threads)
@@ -65,24 +71,25 @@ class Contest:
         height, width = self.image.shape[:2]
         self.points = np.random.default_rng(SEED).random((PROMPTS, 2)) * [width, height]
         scores = self.decode(self.prepared, -np.inf).scores
+        # Random weights predict any IoU: the threshold is set by the fraction that passes
         self.threshold = float(np.quantile(scores, 1 - KEPT))
 
     def prepare(self, encoder: MaskGenerator) -> PreparedImage:
-        """The image as that generator's encoder sees it, ready for prompts."""
+        """Prepare the image for prompts with the encoder of a generator."""
         return self.generator.decoder.prepare(encoder.encoder.embed(self.image))
 
     def decode(self, prepared: PreparedImage, threshold: float) -> Decoded:
-        """All prompts, batch by batch."""
-        size = self.generator.settings.points_per_batch
+        """Decode all prompts, batch by batch."""
+        step = self.generator.settings.points_per_batch
         parts = [
-            self.generator.decoder.decode(prepared, self.points[start : start + size], threshold)
-            for start in range(0, PROMPTS, size)
+            self.generator.decoder.decode(prepared, self.points[start : start + step], threshold)
+            for start in range(0, PROMPTS, step)
         ]
         return Decoded(*map(np.concatenate, zip(*parts, strict=True)))
 
     @torch.no_grad()
     def reference_decode(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """All prompts through the reference's prompt encoder and mask decoder."""
+        """Run all prompts through the reference's prompt encoder and mask decoder."""
         coords = self.predictor.transform.apply_coords(self.points, self.image.shape[:2])
         points = (torch.as_tensor(coords)[:, None], torch.ones(PROMPTS, 1))
         sparse, dense = self.sam.prompt_encoder(points=points, boxes=None, masks=None)
@@ -97,7 +104,7 @@ class Contest:
 
 
 def stages(contest: Contest, repeats: int) -> list[dict[str, Any]]:
-    """Encoder, decoder and mask handling, each by itself."""
+    """Measure encoder, decoder and mask handling, each by itself."""
     pixels = preprocess(contest.image, contest.bundle.require_sam())
     encode = {
         "reference": lambda: _encode(contest.sam, pixels),
@@ -117,7 +124,7 @@ def stages(contest: Contest, repeats: int) -> list[dict[str, Any]]:
     }
     embedding = contest.prepared.embedding
     prepare = {"runtime": lambda: contest.generator.decoder.prepare(embedding)}
-    per_image = 1024 / PROMPTS
+    per_image = PROMPTS_PER_IMAGE / PROMPTS
     name = contest.model
     return [
         row(f"{name}: encoder", alternate(encode, repeats), 1, "s"),
@@ -143,16 +150,19 @@ def _encode(sam: Sam, pixels: NDArray[np.float32]) -> object:
 
 
 def _reference_handling(contest: Contest) -> Callable[[], object]:
-    """What the reference does with a batch's low-res masks, up to run lengths."""
+    """Return what the reference does with a batch of low-res masks, up to run lengths."""
     low_res, scores = contest.reference_decode()
 
     @torch.no_grad()
     def handle() -> object:
-        size = contest.image.shape[:2]
-        logits = contest.sam.postprocess_masks(low_res, contest.predictor.input_size, size)
+        # Upsample to the image
+        image_shape = contest.image.shape[:2]
+        logits = contest.sam.postprocess_masks(low_res, contest.predictor.input_size, image_shape)
+        # Filter by predicted IoU, measure stability, threshold
         logits = logits.flatten(0, 1)[scores.flatten() > contest.threshold]
         amg.calculate_stability_score(logits, 0.0, 1.0)
         masks = logits > 0
+        # Boxes and run lengths
         amg.batched_mask_to_box(masks)
         return amg.mask_to_rle_pytorch(masks)
 
@@ -160,6 +170,7 @@ def _reference_handling(contest: Contest) -> Callable[[], object]:
 
 
 def _runtime_handling(contest: Contest) -> Callable[[], object]:
+    """Return what the runtime does with the low-res masks that passed, up to run lengths."""
     found = contest.decode(contest.prepared, contest.threshold).logits
     height, width = contest.image.shape[:2]
     input_side = contest.prepared.embedding.input_side
@@ -173,7 +184,7 @@ def _runtime_handling(contest: Contest) -> Callable[[], object]:
 
 
 def end_to_end(contest: Contest, points_per_side: int, repeats: int) -> list[dict[str, Any]]:
-    """Photo to records: seconds and peak resident memory, every run in a process of its own."""
+    """Measure seconds and peak resident memory from image to records, one process per run."""
     options = {
         "model": contest.model,
         "points_per_side": points_per_side,
@@ -194,7 +205,7 @@ def end_to_end(contest: Contest, points_per_side: int, repeats: int) -> list[dic
 
 
 def int8_rows(contest: Contest, repeats: int) -> list[dict[str, Any]]:
-    """The int8 encoder against the fp32 one, and what it does to masks."""
+    """Measure the int8 encoder against the fp32 one: time, and IoU of the masks."""
     bundle = random_bundle(contest.model, "int8")
     session = SessionOptions(threads=contest.threads)
     generator = MaskGenerator(bundle, session=session, pred_iou_thresh=0.0)
@@ -220,13 +231,14 @@ def int8_rows(contest: Contest, repeats: int) -> list[dict[str, Any]]:
 
 
 def _ious(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Compute the IoU (N,) of masks (N, h, w) pair by pair; 1 for two empty masks."""
     overlap = (first & second).sum(axis=(1, 2))
     union = (first | second).sum(axis=(1, 2))
     return np.where(union > 0, overlap / np.maximum(union, 1), 1.0)
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
-    """A Markdown table."""
+    """Print rows as a Markdown table."""
     click.echo("| what | reference | runtime | ratio (range) |")
     click.echo("|---|---|---|---|")
     for entry in rows:
@@ -266,7 +278,7 @@ def main(
         models, points_per_side, repeats, int8 = "mobile_sam", 8, 3, False
     rows: list[dict[str, Any]] = []
     for model in models.split(","):
-        contest = Contest(model, image(), threads)
+        contest = Contest(model, benchmark_image(), threads)
         rows += stages(contest, repeats)
         if int8:
             rows += int8_rows(contest, repeats)

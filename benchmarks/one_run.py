@@ -1,8 +1,8 @@
-"""Everything mode once, in a process of its own: prints its seconds, peak memory and masks.
+"""Everything mode once, in a separate process: prints its seconds, peak memory and masks.
 
     python -m benchmarks.one_run --side runtime --model mobile_sam
 
-The runtime's side never imports torch.
+With --side runtime, torch is never imported.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.setting import SEED, image, random_bundle
+from benchmarks.setting import SEED, benchmark_image, random_bundle
 
 Image = NDArray[np.uint8]
+"""(H, W, 3) uint8."""
 
 
 def run_alone(side: str, **options: Any) -> dict[str, float]:
-    """Figures of one run in a fresh process; options as on the command line."""
+    """Run in a new process and return the figures; options are those of the command line."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.one_run", "--side", side]
     for name, value in options.items():
         if value is not None:
@@ -43,7 +44,7 @@ def _reference(model: str, threads: int, settings: dict[str, Any]) -> Callable[[
 
     torch.set_num_threads(threads)
     sam = random_sam(MODELS[model], SEED)
-    return lambda pixels: everything(sam, pixels, **settings)
+    return lambda image: everything(sam, image, **settings)
 
 
 def _runtime(model: str, threads: int, settings: dict[str, Any]) -> Callable[[Image], Any]:
@@ -55,15 +56,17 @@ def _runtime(model: str, threads: int, settings: dict[str, Any]) -> Callable[[Im
 
 
 def _peak_mb() -> float:
-    """Peak resident memory of this program. getrusage would count the parent's until exec."""
+    """Return the peak resident memory of this process, MB."""
+    # getrusage would count that of the parent until exec
     status = Path("/proc/self/status").read_text()
     kilobytes = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
     return int(kilobytes) / 1e3
 
 
 def _forget_peak() -> None:
-    """Count from what is resident now: making a synthetic image takes more than labelling it."""
-    Path("/proc/self/clear_refs").write_text("5")
+    """Reset the peak to what is resident now."""
+    # Making a large synthetic image takes more memory than finding its masks
+    Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM, see proc(5)
 
 
 @click.command()
@@ -88,11 +91,13 @@ def main(
         "stability_score_thresh": 0.0,
         "output_mode": "uncompressed_rle",
     }
-    pixels = image(megapixels)
+    # Load the model
+    image = benchmark_image(megapixels)
     run = (_reference if side == "reference" else _runtime)(model, threads, settings)
+    # Measure one run
     _forget_peak()
     start = time.perf_counter()
-    masks = run(pixels)
+    masks = run(image)
     seconds = time.perf_counter() - start
     figures = {"seconds": seconds, "peak_mb": _peak_mb(), "masks": len(masks)}
     click.echo(json.dumps(figures))

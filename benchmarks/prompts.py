@@ -1,9 +1,9 @@
-"""What asking SAM less costs: prompts, refined mIoU and time of every prompt mode.
+"""What fewer prompts cost: prompts, refined mIoU and time of every prompt mode.
 
     python -m benchmarks.prompts [--bundle demo] [--json FILE]
 
-On held-out demo scenes with the bundle's own CAM, and on VOC images with their TransCAM labels
-where `benchmarks.samples` finds them.
+Measured on held-out demo scenes with the bundle's own CAM, and on VOC images with TransCAM's labels
+if `benchmarks.samples` finds them.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamClassifier
 from samrefine_runtime.evaluate import Evaluation, confusion_matrix
 from samrefine_runtime.image import RgbImage, read_image
-from samrefine_runtime.labels import LabelMap, read_label
+from samrefine_runtime.labels import VOC_CLASSES, LabelMap, read_label
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.refine import METHODS, RefineSettings, refine
 from samrefine_runtime.sam.generator import MaskGenerator
 from samrefine_runtime.sam.prompts import PROMPT_MODES, PromptMode
 
 Sample = tuple[RgbImage, LabelMap, LabelMap]
-"""photo, pseudo label, ground truth"""
+"""Image (H, W, 3) uint8, pseudo label (H, W) and ground truth (H, W)."""
 
 
 def demo_samples(bundle: Bundle, count: int, threads: int) -> Iterator[Sample]:
-    """Held-out scenes with the CAM's labels."""
+    """Yield held-out scenes with the CAM's labels."""
     classifier = CamClassifier(bundle, session=SessionOptions(threads=threads))
     for scene in held_out_scenes(count):
         pseudo_label, _ = classifier.run(scene.image, scene.image_labels).label()
@@ -47,7 +47,7 @@ def demo_samples(bundle: Bundle, count: int, threads: int) -> Iterator[Sample]:
 
 
 def voc_samples(count: int) -> Iterator[Sample]:
-    """VOC images with TransCAM's labels."""
+    """Yield VOC images with TransCAM's labels."""
     for path in voc_images(count):
         pseudo_label, truth = (read_label(VOC / k / f"{path.stem}.png") for k in ("transcam", "gt"))
         yield read_image(path), pseudo_label, truth
@@ -61,7 +61,7 @@ def measure(
     settings: RefineSettings,
     threads: int,
 ) -> dict[str, Any]:
-    """Prompts and seconds a photo, and mIoU before and after the refinement in percent."""
+    """Measure prompts and seconds per image, and mIoU in percent before and after refinement."""
     session = SessionOptions(threads=threads)
     generator = MaskGenerator(bundle, prompts=mode, session=session)
     before, after = (np.zeros((classes, classes), np.int64) for _ in range(2))
@@ -84,7 +84,7 @@ def measure(
 
 
 def _masks(generator: MaskGenerator, image: RgbImage, pseudo_label: LabelMap) -> tuple[Masks, int]:
-    """Masks, and how many prompts were asked for them."""
+    """Find the masks of an image, and count the prompts that were decoded for them."""
     asked = [0]
     masks = generator.generate(
         image, pseudo_label=pseudo_label, progress=lambda done, total: asked.append(done)
@@ -120,7 +120,8 @@ def main(
         f"{scenes} demo scenes": (len(CLASSES) + 1, lambda: demo_samples(loaded, scenes, threads))
     }
     if VOC.is_dir():
-        sets[f"{images} VOC images"] = (21, lambda: voc_samples(images))
+        sets[f"{images} VOC images"] = (len(VOC_CLASSES), lambda: voc_samples(images))
+    # Measure every mode on every set and compare it with grid
     rows = []
     click.echo(
         "| set | prompts | asked | refined mIoU | to grid | seconds |\n|---|---|---|---|---|---|"

@@ -20,7 +20,7 @@ def voc_images(count: int) -> list[Path]:
 
 
 def synthetic(image_shape: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
-    """Draw smooth coloured blobs with some noise, (H, W, 3) uint8."""
+    """Draw smooth coloured blobs with a little noise, (H, W, 3) uint8."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     smooth = cv2.resize(coarse, image_shape[::-1], interpolation=cv2.INTER_CUBIC).astype(np.int16)

@@ -1,4 +1,4 @@
-"""How everything mode grows: with the grid, the image and the number of masks that survive.
+"""How everything mode scales: with the grid, the image and the fraction of masks kept.
 
 python -m benchmarks.scaling [--model mobile_sam] [--json FILE]
 """
@@ -13,27 +13,34 @@ import click
 import numpy as np
 
 from benchmarks.one_run import run_alone
-from benchmarks.setting import SEED, image, machine, random_bundle
+from benchmarks.setting import KEPT, SEED, benchmark_image, machine, random_bundle
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.sam.generator import MaskGenerator
 
 GRIDS = (8, 16, 32, 64)
+"""Points per side."""
+
 MEGAPIXELS = (0.2, 1, 4, 12, 24)
-SHARES = (0.0, 0.05, 0.2, 0.5, 1.0)
+"""Sizes of the image."""
+
+FRACTIONS = (0.0, 0.05, KEPT, 0.5, 1.0)
+"""Fractions of the masks that pass the predicted IoU threshold."""
+
+_NONE_PASS, _ALL_PASS = 10.0, -10.0
+"""Thresholds far above and below any predicted IoU."""
 
 
 def thresholds(model: str, threads: int) -> dict[float, float]:
-    """The predicted IoU that each share of the masks exceeds."""
+    """Find the predicted IoU that each fraction of the masks exceeds."""
     session = SessionOptions(threads=threads)
     generator = MaskGenerator(random_bundle(model), session=session, pred_iou_thresh=0.0)
-    pixels = image()
-    prepared = generator.decoder.prepare(generator.encoder.embed(pixels))
-    points = np.random.default_rng(SEED).random((16, 2)) * pixels.shape[1::-1]
+    image = benchmark_image()
+    prepared = generator.decoder.prepare(generator.encoder.embed(image))
+    # A few random points: their masks stand for those of the grid
+    points = np.random.default_rng(SEED).random((16, 2)) * image.shape[1::-1]
     scores = generator.decoder.decode(prepared, points, -np.inf).scores
-    return {share: float(np.quantile(scores, 1 - share)) for share in SHARES if 0 < share < 1} | {
-        0.0: 10.0,
-        1.0: -10.0,
-    }
+    inner = {each: float(np.quantile(scores, 1 - each)) for each in FRACTIONS if 0 < each < 1}
+    return {**inner, 0.0: _NONE_PASS, 1.0: _ALL_PASS}
 
 
 @click.command()
@@ -44,21 +51,22 @@ def thresholds(model: str, threads: int) -> dict[float, float]:
 def main(model: str, threads: int, quick: bool, json_file: Path | None) -> None:
     """Measure the runtime alone and print a table."""
     cuts = thresholds(model, threads)
-    kept = {"model": model, "threads": threads, "threshold": cuts[0.2]}
+    kept = {"model": model, "threads": threads, "threshold": cuts[KEPT]}
     small = {**kept, "points_per_side": 8}
-    grids, sizes, shares = (
-        (GRIDS[:2], MEGAPIXELS[:3], SHARES[::2]) if quick else (GRIDS, MEGAPIXELS, SHARES)
+    grids, megapixels, fractions = (
+        (GRIDS[:2], MEGAPIXELS[:3], FRACTIONS[::2]) if quick else (GRIDS, MEGAPIXELS, FRACTIONS)
     )
+    # Vary one of the three at a time
     rows: list[dict[str, Any]] = []
     for side in grids:
         rows.append({"grid": side, **run_alone("runtime", **{**kept, "points_per_side": side})})
         _show(rows[-1])
-    for size in sizes:
+    for size in megapixels:
         rows.append({"megapixels": size, **run_alone("runtime", **small, megapixels=size)})
         _show(rows[-1])
-    for share in shares:
-        options = {**small, "points_per_side": 16, "threshold": cuts[share]}
-        rows.append({"share kept": share, **run_alone("runtime", **options)})
+    for fraction in fractions:
+        options = {**small, "points_per_side": 16, "threshold": cuts[fraction]}
+        rows.append({"fraction kept": fraction, **run_alone("runtime", **options)})
         _show(rows[-1])
     if json_file is not None:
         about = {"machine": machine(threads), "rows": rows}

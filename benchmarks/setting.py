@@ -1,4 +1,4 @@
-"""What every benchmark shares: bundles of random weights, images, the machine, medians."""
+"""What all benchmarks share: bundles of random weights, an image, the machine, medians."""
 
 from __future__ import annotations
 
@@ -19,13 +19,23 @@ from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.image import read_image
 
 SEED = 0
+"""Of random weights and random points."""
+
 CACHE = Path(__file__).parents[1] / "build" / "bench"
+"""Folder of exported bundles, kept between runs."""
+
 KEPT = 0.2
-"""share of the masks that the predicted IoU threshold lets through"""
+"""Fraction of the masks that pass the predicted IoU threshold."""
+
+VOC_HEIGHT = 375
+"""Pixels; most VOC images are 500 x 375."""
+
+ASPECT = 4 / 3
+"""Width over height of synthetic images."""
 
 
 def random_bundle(model: str, precision: str = "fp32") -> Bundle:
-    """Bundle of a published architecture with seeded random weights, exported once."""
+    """Return a bundle of a published architecture with seeded random weights, exported once."""
     folder = CACHE / f"{model}-{precision}"
     if not folder.exists():
         from samrefine_export.sam import export_sam
@@ -34,17 +44,20 @@ def random_bundle(model: str, precision: str = "fp32") -> Bundle:
     return Bundle.load(folder, check_hashes=False)
 
 
-def image(megapixels: float | None = None) -> NDArray[np.uint8]:
-    """Return a VOC image (500 x 375), or a synthetic one of that shape or of so many megapixels."""
+def benchmark_image(megapixels: float | None = None) -> NDArray[np.uint8]:
+    """Return the image to measure on, (H, W, 3) uint8.
+
+    It is a VOC image, or a synthetic one if VOC is missing or a number of megapixels is given.
+    """
     found = voc_images(1)
     if megapixels is None and found:
         return read_image(found[0])
-    height = 375 if megapixels is None else round((megapixels * 0.75e6) ** 0.5)
-    return synthetic((height, round(height * 4 / 3)))
+    height = VOC_HEIGHT if megapixels is None else round((megapixels * 1e6 / ASPECT) ** 0.5)
+    return synthetic((height, round(height * ASPECT)))
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Describe the machine and the packages that the figures depend on."""
     packages = ("torch", "onnxruntime", "numpy", "opencv-python-headless", "segment-anything")
     return {
         "cpu": _cpu_name(),
@@ -63,19 +76,19 @@ def _cpu_name() -> str:
 
 
 def alternate(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every run of every side, the sides taking turns; one warm-up each."""
+    """Time every side by turns, and return the seconds of each run; one warm-up run each."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(repeats + 1):
         for name, run in sides.items():
             start = time.perf_counter()
             run()
-            if turn:
+            if turn:  # turn 0 is the warm-up
                 taken[name].append(time.perf_counter() - start)
     return taken
 
 
 def row(name: str, taken: Mapping[str, Sequence[float]], scale: float, unit: str) -> dict[str, Any]:
-    """Medians and the median of the turn-by-turn ratios of two sides, reference first."""
+    """Return the medians of two sides, reference first, and of their ratios turn by turn."""
     reference, runtime = taken.values()
     ratios = [a / b for a, b in zip(reference, runtime, strict=True)]
     return {
