@@ -1,4 +1,4 @@
-"""Removes small holes and islands from masks (`postprocess_small_regions`)."""
+"""Removes small holes and islands from masks (SAM's `postprocess_small_regions`)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from samrefine_runtime.masks.nms import box_nms
 def remove_small_regions(masks: Masks, min_area: int, nms_thresh: float) -> Masks:
     """Fill holes and remove islands smaller than `min_area` pixels, then drop new duplicates.
 
-    Masks that needed no change are preferred. Scores stay those of the masks before.
+    Masks that needed no change are preferred. Scores are not computed anew.
 
     Args:
-        masks: of one image.
-        min_area: pixels.
+        masks: masks of one image.
+        min_area: area in pixels; smaller holes and islands are removed.
         nms_thresh: box IoU above which masks are duplicates.
     """
     # Clean one mask at a time, so that only one is ever unpacked
@@ -46,6 +46,7 @@ def _without_small_regions(mask: NDArray[np.bool_], min_area: int) -> rle.Counts
 
 
 def _fill_small_holes(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_] | None:
+    """Return the mask (H, W) without small holes, None if it has none."""
     regions, areas = _regions(~mask)
     is_small = areas < min_area
     is_small[0] = False  # the mask itself
@@ -55,13 +56,14 @@ def _fill_small_holes(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool
 
 
 def _drop_small_islands(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_] | None:
+    """Return the mask (H, W) without small islands, None if it has none."""
     regions, areas = _regions(mask)
     keep = areas >= min_area
     keep[0] = False  # the outside
     if keep[1:].all():
         return None
     if not keep.any():
-        # The reference keeps the largest island where all are small
+        # As in the reference, the largest island stays where all are small: no mask vanishes
         keep[1 + areas[1:].argmax()] = True
     return np.asarray(keep[regions])
 
