@@ -23,7 +23,7 @@ LABEL_FORMATS: Registry[type[LabelFormat]] = Registry(
     },
 )
 
-# In the order in which `read_stored_masks` looks for them.
+# In the order in which `read_stored_masks` looks for them
 MASK_FORMATS: Registry[type[MaskFormat]] = Registry(
     "mask format",
     {
@@ -40,7 +40,7 @@ def read_stored_masks(
     """Read the masks of one image from a folder, in the first format that has them.
 
     Args:
-        folder: what `samrefine masks` wrote, or one folder of 0/255 PNG masks per image.
+        folder: output of `samrefine masks`, or one folder of 0/255 PNG masks per image.
         image_id: file name of the image without its suffix.
         image_shape: (H, W) the masks must have.
 

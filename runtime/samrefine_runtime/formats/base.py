@@ -14,16 +14,16 @@ from samrefine_runtime.masks.masks import Masks
 
 
 class LabelFormat:
-    """A way to store the label maps of a set of images, in a folder of its own.
+    """A way to store the label maps of a set of images in a folder.
 
     Image ids are file names without suffix.
     """
 
     def __init__(self, folder: Path, classes: Sequence[str]):
-        """Write nothing yet.
+        """Remember the folder and the classes; nothing is written yet.
 
         Args:
-            folder: where the files go; it need not exist.
+            folder: folder of the files; it need not exist.
             classes: names, background first.
         """
         self.folder, self.classes = folder, tuple(classes)
@@ -33,7 +33,7 @@ class LabelFormat:
         return None
 
     def write(self, image: Path, label: LabelMap) -> None:
-        """Write what belongs to one image; nothing where one file holds all.
+        """Write the files of one image; nothing where one file holds all images.
 
         Args:
             image: file of the image.
@@ -45,10 +45,10 @@ class LabelFormat:
         """
 
     def finish(self, images: Mapping[str, Path], read_label: Callable[[str], LabelMap]) -> None:
-        """Write what spans all images, once, after the last of them.
+        """Write the files that span all images; called once, after the last image.
 
         Args:
-            images: files of the images that have labels, by image id.
+            images: files of the labelled images, by image id.
             read_label: returns the label (H, W) uint8 of an image id.
 
         Raises:
@@ -56,7 +56,11 @@ class LabelFormat:
         """
 
     def read(self, image_id: str) -> LabelMap:
-        """Read a label (H, W) uint8 back. Raises LabelError, also where a format cannot."""
+        """Read the label (H, W) uint8 of one image.
+
+        Raises:
+            LabelError: there is none, it is damaged, or the format cannot be read back.
+        """
         raise LabelError(f"{self.folder}: {type(self).__name__} cannot be read back")
 
 
@@ -64,7 +68,7 @@ class MaskFormat(ABC):
     """A way to store the masks of a set of images in a folder."""
 
     def __init__(self, folder: Path):
-        """Write nothing yet; the folder need not exist."""
+        """Remember the folder, which need not exist; nothing is written yet."""
         self.folder = folder
 
     @abstractmethod
@@ -77,7 +81,10 @@ class MaskFormat(ABC):
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Prepare for `write`; what spans all images is complete when the block ends well."""
+        """Prepare for `write`.
+
+        Files that span all images are complete when the block ends without an error.
+        """
         yield
 
     @abstractmethod

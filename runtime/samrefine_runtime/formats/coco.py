@@ -21,12 +21,13 @@ from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
 
 FILE_NAME = "instances.json"
-"""name of a COCO file in a folder of results"""
+"""Name of a COCO file in a folder of results."""
 
 MASK_CLASSES = ("background", "object")
-"""classes of a file of masks without classes"""
+"""Classes of a file of masks without classes, background first."""
 
 Form = Literal["polygons", "rle"]
+"""Forms of `segmentation` of a labelled region."""
 
 
 class CocoPolygonLabels(LabelFormat):
@@ -42,7 +43,7 @@ class CocoPolygonLabels(LabelFormat):
 
 
 class CocoRleLabels(CocoPolygonLabels):
-    """The same with compressed run lengths, which are exact."""
+    """One `instances.json` for all images, with compressed run lengths, which are exact."""
 
     form: ClassVar[Form] = "rle"
 
@@ -55,7 +56,7 @@ class CocoMasks(MaskFormat):
         self._writer: CocoWriter | None = None
 
     def place(self, image_id: str) -> Path:
-        """Return the file, which is the same for every image."""
+        """Return the COCO file, which is the same for every image."""
         return self.folder / FILE_NAME
 
     def has(self, image_id: str) -> bool:
@@ -65,7 +66,7 @@ class CocoMasks(MaskFormat):
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Keep the file open for `write`; it appears when the block ends well."""
+        """Keep the file open for `write`; it appears when the block ends without an error."""
         with open_coco(self.folder / FILE_NAME, MASK_CLASSES) as self._writer:
             yield
         self._writer = None
@@ -83,9 +84,12 @@ class CocoMasks(MaskFormat):
 
 @contextmanager
 def open_coco(path: str | Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
-    """Open a COCO file for writing, image by image; it appears when the block ends well.
+    """Open a COCO file for writing, image by image.
+
+    The file appears when the block ends without an error.
 
     Args:
+        path: file to write.
         classes: names, background first; class i becomes category i.
 
     Raises:
@@ -98,7 +102,7 @@ def open_coco(path: str | Path, classes: Sequence[str]) -> Iterator[CocoWriter]:
 
 
 class CocoWriter:
-    """Writes annotations as they come; only the list of images is kept in memory.
+    """Writes annotations one at a time; only the list of images is kept in memory.
 
     Images and annotations are numbered from 1 in the order they are added.
     """
@@ -112,8 +116,10 @@ class CocoWriter:
         file.write(',\n"annotations": [')
 
     def add_masks(self, file_name: str, masks: Masks) -> int:
-        """Add an image and its masks, all of category 1, with SAM's scores, points and crops as
-        extra keys. Returns the image's id."""
+        """Add an image and its masks, and return the image's id.
+
+        All masks are of category 1, with SAM's scores, points and crops as extra keys.
+        """
         image_id = self._add_image(file_name, masks.image_shape)
         for index, record in enumerate(json_records(masks)):
             bbox = _bbox(masks, index) if record["area"] else [0, 0, 0, 0]
@@ -132,19 +138,23 @@ class CocoWriter:
         """Add an image and one annotation for each connected region of its label map.
 
         Args:
+            file_name: file name of the image.
             label: (H, W) uint8; background 0 and 255 are not annotated.
-            form: of `segmentation`: one polygon, holes cut in, or compressed run lengths.
-            tolerance: pixels a polygon may leave its region, see `polygons.TOLERANCE`.
-            min_area: pixels below which a region is left out.
+            form: form of `segmentation`: one polygon with holes cut in, or compressed run lengths.
+            tolerance: distance in pixels by which a polygon may deviate, see
+                `polygons.TOLERANCE`.
+            min_area: area in pixels below which a region is omitted.
 
         Returns:
             The image's id.
 
         Raises:
             LabelError: the label is not (H, W) uint8 or has a class without a name.
+            SettingsError: an unknown form.
         """
         if form not in get_args(Form):
             raise SettingsError(f"form is {form!r}, expected one of {get_args(Form)}")
+        # Find all regions first: a label that is refused adds no image
         found = list(regions(label, len(self._classes), min_area))
         image_shape = (label.shape[0], label.shape[1])
         image_id = self._add_image(file_name, image_shape)
@@ -159,7 +169,7 @@ class CocoWriter:
         return image_id
 
     def finish(self) -> None:
-        """Write what follows the annotations; called by `open_coco`."""
+        """Write the images and the categories; called by `open_coco`."""
         categories = [
             {"id": index, "name": name, "supercategory": ""}
             for index, name in enumerate(self._classes)
@@ -172,6 +182,7 @@ class CocoWriter:
         self._file.write("}\n")
 
     def _add_image(self, file_name: str, image_shape: ImageShape) -> int:
+        """Remember an image (H, W) and return its id."""
         image_id = len(self._images) + 1
         height, width = image_shape
         self._images.append(
@@ -180,6 +191,7 @@ class CocoWriter:
         return image_id
 
     def _add(self, image_id: int, category_id: int, content: dict[str, Any]) -> None:
+        """Write one annotation."""
         self._file.write(",\n" if self._annotations else "\n")
         self._annotations += 1
         ids = {"id": self._annotations, "image_id": image_id, "category_id": category_id}
@@ -187,7 +199,10 @@ class CocoWriter:
 
 
 def _bbox(masks: Masks, index: int) -> list[int]:
-    """COCO counts the last row and column into width and height, SAM's records do not."""
+    """Return the box XYWH of a mask by COCO's convention.
+
+    COCO counts the last row and column into width and height, SAM's records do not.
+    """
     left, top, right, bottom = masks.boxes[index].tolist()
     return [left, top, right - left + 1, bottom - top + 1]
 
@@ -197,6 +212,7 @@ def _run_lengths(region: Region, image_shape: ImageShape) -> dict[str, Any]:
 
 
 def _lines(values: list[dict[str, Any]]) -> str:
+    """Format a JSON list with one object per line."""
     return "[\n" + ",\n".join(map(json.dumps, values)) + "\n]"
 
 
@@ -215,6 +231,7 @@ class CocoFile:
         if not _are_objects(images) or not _are_objects(annotations):
             raise MaskFileError(f"{path}: not COCO JSON, 'images' or 'annotations' is missing")
         self.path = Path(path)
+        # Index images by file name without suffix, annotations by the image's id
         self._images = {PurePath(str(image.get("file_name"))).stem: image for image in images}
         if len(self._images) != len(images):
             raise MaskFileError(f"{path}: two images have the same file name without suffix")
@@ -226,19 +243,20 @@ class CocoFile:
         return image_id in self._images
 
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
-        """Masks of the image whose file name without suffix is `image_id`.
+        """Read the masks of one image.
 
         Args:
+            image_id: file name of the image without suffix.
             image_shape: (H, W) the masks must have.
 
         Raises:
-            MaskFileError: no such image, or masks that are damaged, polygons, or of another size.
+            MaskFileError: no such image, or its masks are damaged, polygons, or of another shape.
         """
         if image_id not in self._images:
             raise MaskFileError(f"{self.path}: no image {image_id}")
         image = self._images[image_id]
         records = self._annotations.get(str(image.get("id")), [])
-        # The box is left to the run lengths: COCO's differs from SAM's by one pixel.
+        # Boxes are computed from the run lengths: COCO's differ from SAM's by one pixel
         bare = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
         try:
             own_shape = check_image_shape([image.get("height"), image.get("width")])
@@ -250,13 +268,17 @@ class CocoFile:
 
 
 def open_coco_file(path: str | Path) -> CocoFile:
-    """A `CocoFile`, kept in memory until another or a changed file is asked for.
+    """Read a COCO file, or return it from memory if it was the last one read.
+
+    A file that has changed since is read again. One file is kept, since reading image by image
+    would otherwise parse it once per image.
 
     Raises:
         MaskFileError: the file is missing or not COCO instances JSON.
     """
     if not Path(path).is_file():
         raise MaskFileError(f"{path}: no such file")
+    # The inode distinguishes files that replaced each other within the clock's resolution
     status = Path(path).stat()
     return _cached(str(path), (status.st_mtime_ns, status.st_ino, status.st_size))
 
@@ -267,4 +289,5 @@ def _cached(path: str, _version: tuple[int, int, int]) -> CocoFile:
 
 
 def _are_objects(values: Any) -> TypeGuard[list[dict[str, Any]]]:
+    """Return whether a JSON value is a list of objects."""
     return isinstance(values, list) and all(isinstance(value, dict) for value in values)

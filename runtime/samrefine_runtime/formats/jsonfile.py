@@ -11,10 +11,10 @@ from samrefine_runtime.errors import InputError
 
 
 def read_json(path: str | Path, error_type: type[InputError]) -> Any:
-    """The value in a UTF-8 JSON file; NaN and Infinity are refused.
+    """Read the value of a UTF-8 JSON file; NaN and Infinity, which are not JSON, are refused.
 
     Raises:
-        InputError: of the given type, when the file is missing, unreadable or not JSON.
+        InputError: of type `error_type`, if the file is missing, unreadable or not JSON.
     """
     try:
         return json.loads(Path(path).read_bytes(), parse_constant=_refuse)
@@ -22,6 +22,7 @@ def read_json(path: str | Path, error_type: type[InputError]) -> Any:
         raise error_type(f"{path}: no such file") from None
     except OSError as error:
         raise error_type(f"{path}: cannot be read ({error.strerror})") from error
+    # RecursionError: brackets nested deeper than the interpreter follows
     except (ValueError, RecursionError) as error:
         raise error_type(f"{path}: not JSON ({error})") from error
 
@@ -33,4 +34,5 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = None) -> No
 
 
 def _refuse(constant: str) -> NoReturn:
+    """Raise ValueError; the parser calls this at NaN, Infinity and -Infinity."""
     raise ValueError(f"{constant} is not a JSON number")

@@ -1,8 +1,8 @@
-"""Label maps as labelme annotations, one JSON beside or apart from each image.
+"""Label maps as labelme annotations, one JSON file per image.
 
 labelme's polygons run through the centres of the outermost pixels and have no holes. A region
 with a hole, or too thin for a polygon, becomes a shape of type "mask" (labelme >= 5.3), so that
-labelme's own `shape_to_mask` gives back every region pixel by pixel.
+labelme's own `shape_to_mask` restores every region pixel by pixel.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from samrefine_runtime.formats.polygons import Region, regions
 from samrefine_runtime.labels import LabelMap
 
 VERSION = "5.5.0"
+"""Version of labelme that the files name as their writer."""
 
 
 class LabelmeLabels(LabelFormat):
@@ -48,11 +49,12 @@ def write_labelme(
     """Write one shape for each connected region of a label map.
 
     Args:
+        path: JSON file to write.
         label: (H, W) uint8; background 0 and 255 are not annotated.
         classes: names, background first.
-        image: the image's file; stored relative to the folder of `path`.
-        tolerance: pixels a polygon may leave its region, to save vertices.
-        min_area: pixels below which a region is left out.
+        image: file of the image; stored relative to the folder of `path`.
+        tolerance: distance in pixels by which a polygon may deviate, to save vertices.
+        min_area: area in pixels below which a region is omitted.
 
     Raises:
         LabelError: the label is not (H, W) uint8 or has a class without a name.
@@ -63,6 +65,7 @@ def write_labelme(
         for region in regions(label, len(classes), min_area)
     ]
     relative = os.path.relpath(Path(image).resolve(), Path(path).resolve().parent)
+    # Without imageData labelme opens imagePath, so the image is not stored twice
     content = {
         "version": VERSION,
         "flags": {},
@@ -76,7 +79,9 @@ def write_labelme(
 
 
 def _shape(region: Region, name: str, tolerance: float) -> dict[str, Any]:
+    """Return the labelme shape of a region: a polygon, or a mask where none can hold it."""
     points = _outline(region, tolerance)
+    # A mask is placed by its corners, right and bottom inclusive
     left, top, width, height = region.bbox
     corners = [[left, top], [left + width - 1, top + height - 1]]
     return {
@@ -91,16 +96,19 @@ def _shape(region: Region, name: str, tolerance: float) -> dict[str, Any]:
 
 
 def _outline(region: Region, tolerance: float) -> list[list[int]]:
-    """Points [x, y] through pixel centres, empty for a region that needs a mask."""
+    """Return points [x, y] through pixel centres, none for a region that needs a mask."""
+    # CCOMP finds outer borders and holes: a second contour is a hole
     pixels = region.mask.astype(np.uint8)
     contours, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if len(contours) > 1:
         return []
     outline = cv2.approxPolyDP(contours[0], tolerance, True) if tolerance > 0 else contours[0]
+    # Fewer than three points enclose nothing: the region is a line or a single pixel
     points: list[list[int]] = (outline[:, 0] + (region.left, region.top)).tolist()
     return points if len(points) >= 3 else []
 
 
 def _png(region: Region) -> str:
+    """Encode a region's mask as labelme does: a PNG of 0 and 1 in base64."""
     data = cv2.imencode(".png", region.mask.astype(np.uint8))[1].tobytes()
     return base64.b64encode(data).decode()

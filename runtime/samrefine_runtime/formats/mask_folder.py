@@ -38,10 +38,14 @@ METADATA_HEADER = (
     "crop_box_w",
     "crop_box_h",
 )
+"""Columns of `metadata.csv`, those of `amg.py`."""
+
+_SET = 255
+"""Value of the mask's pixels in a PNG file."""
 
 
 class PngMasks(MaskFormat):
-    """One folder `<id>/` of 0/255 PNG files per image."""
+    """One folder `<id>/` of 0/255 PNG files per image, with `metadata.csv`."""
 
     def place(self, image_id: str) -> Path:
         """Return the folder of an image."""
@@ -61,20 +65,21 @@ class PngMasks(MaskFormat):
 
 
 def write_mask_folder(folder: str | Path, masks: Masks) -> None:
-    """Write one PNG a mask and `metadata.csv`; a folder already there is replaced whole.
+    """Write one PNG per mask and `metadata.csv`; an existing folder is replaced as a whole.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     with atomic_folder(folder) as temporary:
         for index in range(len(masks)):
-            pixels = masks.dense(index).astype(np.uint8) * 255
+            pixels = masks.dense(index).astype(np.uint8) * _SET
             data = cv2.imencode(".png", pixels)[1].tobytes()
             (temporary / f"{index:04d}.png").write_bytes(data)
         (temporary / "metadata.csv").write_bytes(_metadata(masks).encode())
 
 
 def _metadata(masks: Masks) -> str:
+    """Return the text of `metadata.csv`, one row per mask; unknown points are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(METADATA_HEADER)
@@ -88,7 +93,7 @@ def _metadata(masks: Masks) -> str:
 
 
 def read_mask_folder(folder: str | Path, *, image_shape: ImageShape | None = None) -> Masks:
-    """Masks of one image from the `*.png` files of a folder, in the order of their names.
+    """Read the masks of one image from the `*.png` files of a folder, in the order of their names.
 
     Pixels of value 255 (white) are the mask. Scores and points are not read.
 
@@ -97,13 +102,15 @@ def read_mask_folder(folder: str | Path, *, image_shape: ImageShape | None = Non
 
     Raises:
         MaskFileError: the folder is missing, or a PNG is unreadable, not 0/255 or of another
-            size than the rest.
+            shape than the rest.
     """
     if not Path(folder).is_dir():
         raise MaskFileError(f"{folder}: no such folder of masks")
     runs = []
+    # Hidden files are skipped: macOS adds `._` files with the suffix of the original
     for path in sorted(path for path in Path(folder).glob("*.png") if path.name[0] != "."):
         mask = _read_mask(path)
+        # The first mask sets the shape where none is given
         image_shape = image_shape or (mask.shape[0], mask.shape[1])
         if mask.shape != image_shape:
             raise MaskFileError(f"{path}: mask is {mask.shape} (H, W), expected {image_shape}")
@@ -114,6 +121,7 @@ def read_mask_folder(folder: str | Path, *, image_shape: ImageShape | None = Non
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:
+    """Read one 0/255 PNG as (H, W) bool. Raises MaskFileError."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -122,7 +130,8 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
             pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         raise MaskFileError(f"{path}: not a readable 0/255 mask ({error})") from error
-    mask: NDArray[np.bool_] = (pixels == 255).reshape(*pixels.shape[:2], -1).all(axis=2)
+    mask: NDArray[np.bool_] = (pixels == _SET).reshape(*pixels.shape[:2], -1).all(axis=2)
+    # Values such as 0 and 1 are refused: they would read as an empty mask
     if not mask.any() and pixels.any():
         raise MaskFileError(f"{path}: values up to {pixels.max()} but no 255, expected 0 and 255")
     return mask

@@ -22,7 +22,18 @@ from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
 
 FORMAT = "samrefine-masks"
+"""Value of `format` in the header."""
+
 VERSION = 1
+"""Version of the header that is written and read."""
+
+_PIXEL_LIMIT = 1 << 31
+"""Pixels that an image must stay below: every run length, and the difference of any two as COCO's
+string stores it, then fits 32 bits with sign."""
+
+_NUMBER_LIMIT = 1e30
+"""Magnitude that numbers must stay below: they are then finite as float32 too. JSON such as 1e999
+is parsed to infinity."""
 
 
 class RecordMasks(MaskFormat):
@@ -52,8 +63,10 @@ def write_masks(path: str | Path, masks: Masks) -> None:
 
 
 def json_records(masks: Masks) -> list[dict[str, Any]]:
-    """`masks.to_records("coco_rle")` fit for strict JSON: null for unknown points, stability 0
-    for a mask without a pixel."""
+    """Return `masks.to_records("coco_rle")` without NaN, which JSON lacks.
+
+    Unknown points are None, the stability score of a mask without pixels is 0.
+    """
     records = masks.to_records("coco_rle")
     for record in records:
         if not np.isfinite(record["point_coords"]).all():
@@ -64,16 +77,17 @@ def json_records(masks: Masks) -> list[dict[str, Any]]:
 
 
 def read_masks(path: str | Path, *, image_shape: ImageShape | None = None) -> Masks:
-    """Masks of one image from a JSON file.
+    """Read the masks of one image from a JSON file.
 
-    Read are: what `write_masks` writes; a plain list of SAM's records with compressed or
+    Three forms are read: files of `write_masks`; a plain list of SAM's records with compressed or
     uncompressed run lengths, as segment-anything's `amg.py` dumps; and SA-1B's annotation files.
 
     Args:
+        path: JSON file.
         image_shape: (H, W) the masks must have; needed for an empty plain list, which has none.
 
     Raises:
-        MaskFileError: the file cannot be read, or a mask in it is damaged or of another size.
+        MaskFileError: the file cannot be read, or a mask in it is damaged or of another shape.
     """
     content = read_json(path, MaskFileError)
     try:
@@ -84,12 +98,12 @@ def read_masks(path: str | Path, *, image_shape: ImageShape | None = None) -> Ma
 
 
 def masks_from_records(records: list[Any], image_shape: ImageShape) -> Masks:
-    """Masks from records with compressed or uncompressed run lengths of an image (H, W).
+    """Convert records with compressed or uncompressed run lengths of an image (H, W) to masks.
 
-    Only `segmentation` must be there; the rest is filled in as `Masks.from_runs` does.
+    Only `segmentation` is required; the rest is filled in as `Masks.from_runs` does.
 
     Raises:
-        MaskFileError: a record is damaged or of another size.
+        MaskFileError: a record is damaged or of another shape.
     """
     runs, columns = [], _Columns(image_shape)
     for index, record in enumerate(records):
@@ -104,10 +118,10 @@ def masks_from_records(records: list[Any], image_shape: ImageShape) -> Masks:
 
 
 def runs_from_segmentation(segmentation: Any, image_shape: ImageShape) -> rle.Counts:
-    """Run lengths (R,) uint32 of {"size": [H, W], "counts": text or list}.
+    """Read the run lengths (R,) uint32 of {"size": [H, W], "counts": text or list}.
 
     Raises:
-        MaskFileError: not of this form, damaged, or of another size.
+        MaskFileError: not of this form, damaged, or of another shape.
     """
     if not isinstance(segmentation, dict):
         raise MaskFileError("segmentation is not run lengths ({'size': ..., 'counts': ...})")
@@ -116,6 +130,7 @@ def runs_from_segmentation(segmentation: Any, image_shape: ImageShape) -> rle.Co
         raise MaskFileError(f"size is {short(own_shape)}, expected {list(image_shape)}")
     if isinstance(counts, str):
         runs = _guarded(rle.from_coco_string, counts, image_shape)
+    # Exact types: True is an int to isinstance
     elif isinstance(counts, list) and all(type(count) is int for count in counts):
         runs = _guarded(rle.check, counts, image_shape)
     else:
@@ -124,30 +139,37 @@ def runs_from_segmentation(segmentation: Any, image_shape: ImageShape) -> rle.Co
 
 
 def check_image_shape(value: Any) -> ImageShape:
-    """(H, W) of a JSON value [H, W]. Raises MaskFileError unless both are at least 1 and the
-    area fits 31 bits."""
+    """Return the image shape (H, W) of a JSON value [H, W].
+
+    Raises:
+        MaskFileError: not two integers of at least 1, or an area that does not fit 31 bits.
+    """
     is_pair = isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)
-    if not is_pair or min(value) < 1 or value[0] * value[1] >= 1 << 31:
+    if not is_pair or min(value) < 1 or value[0] * value[1] >= _PIXEL_LIMIT:
         raise MaskFileError(f"size is {short(value)}, expected [height, width]")
     return value[0], value[1]
 
 
 def _guarded(decode: Any, counts: Any, image_shape: ImageShape) -> rle.Counts:
-    """Run lengths too large for 64 bits must not pass by wrapping around."""
+    """Decode run lengths, and refuse those that pass the check by wrapping around."""
     try:
         runs: rle.Counts = decode(counts, image_shape)
     except OverflowError as error:
         raise MaskFileError("a run length is out of range") from error
+    # `rle.check` sums in 64 bits, where huge lengths can wrap around to the expected number
     if int(runs.sum(dtype=np.uint64)) != image_shape[0] * image_shape[1]:
         raise MaskFileError("a run length is out of range")
     return runs
 
 
 def _unwrap(content: Any) -> tuple[ImageShape | None, list[Any]]:
+    """Return the image shape, None where the file states none, and the records of a file."""
+    # A plain list, as amg.py dumps it
     if isinstance(content, list):
         return None, content
     if not isinstance(content, dict):
         raise MaskFileError(f"holds {type(content).__name__}, expected masks")
+    # A file of write_masks, or of SA-1B
     if content.get("format") == FORMAT:
         if content.get("version") != VERSION:
             version = content.get("version")
@@ -167,6 +189,11 @@ def _unwrap(content: Any) -> tuple[ImageShape | None, list[Any]]:
 def _agreed_shape(
     own: ImageShape | None, expected: ImageShape | None, records: list[Any]
 ) -> ImageShape:
+    """Return the shape by the file, else by its first record, else the expected one.
+
+    Raises:
+        MaskFileError: there is none, or it differs from the expected one.
+    """
     if own is None and records:
         segmentation = records[0].get("segmentation") if isinstance(records[0], dict) else None
         if not isinstance(segmentation, dict):
@@ -174,14 +201,14 @@ def _agreed_shape(
         own = check_image_shape(segmentation.get("size"))
     agreed = own or expected
     if agreed is None:
-        raise MaskFileError("an empty list of masks does not tell the image's size")
+        raise MaskFileError("an empty list of masks does not state the image's size")
     if expected is not None and agreed != expected:
         raise MaskFileError(f"masks are {agreed} (H, W), expected {expected}")
     return agreed
 
 
 class _Columns:
-    """Gathers what records say beside their runs."""
+    """Gathers the boxes, scores, points and crops of records, one row per mask."""
 
     def __init__(self, image_shape: ImageShape) -> None:
         self.image_shape = image_shape
@@ -191,8 +218,10 @@ class _Columns:
         self.crops: list[tuple[int, ...]] = []
 
     def add(self, record: dict[str, Any]) -> None:
+        """Append the row of a record. Raises MaskFileError."""
         height, width = self.image_shape
         box = _box(record, "bbox", self.image_shape)
+        # A box by COCO's convention ends one pixel after SAM's, so clip it to the last pixel
         last = (width - 1, height - 1) * 2
         self.boxes.append(None if box is None else tuple(map(min, box, last)))
         self.scores.append((_score(record, "predicted_iou"), _score(record, "stability_score")))
@@ -201,6 +230,7 @@ class _Columns:
         self.crops.append((0, 0, width, height) if crop is None else crop)
 
     def masks(self, runs: list[rle.Counts]) -> Masks:
+        """Build masks of the runs and the rows; boxes that are missing come from the runs."""
         bare = Masks.from_runs(self.image_shape, runs)
         boxes = [bare.boxes[i].tolist() if box is None else box for i, box in enumerate(self.boxes)]
         scores = np.array(self.scores, np.float32).reshape(-1, 2)
@@ -217,10 +247,12 @@ class _Columns:
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
-    return type(value) in (int, float) and abs(value) < 1e30
+    """Return whether a JSON value is a number, no boolean, that is finite as float32."""
+    return type(value) in (int, float) and abs(value) < _NUMBER_LIMIT
 
 
 def _score(record: dict[str, Any], key: str) -> float:
+    """Return a score of a record, 1 where it is missing. Raises MaskFileError."""
     value = record.get(key, 1.0)
     if not _is_number(value):
         raise MaskFileError(f"{key} is {short(value)}, expected a number")
@@ -228,6 +260,7 @@ def _score(record: dict[str, Any], key: str) -> float:
 
 
 def _point(record: dict[str, Any]) -> tuple[float, float]:
+    """Return the first point XY of a record, NaN where it has none. Raises MaskFileError."""
     points = record.get("point_coords")
     if points is None or points == []:
         return math.nan, math.nan
@@ -238,7 +271,7 @@ def _point(record: dict[str, Any]) -> tuple[float, float]:
 
 
 def _box(record: dict[str, Any], key: str, image_shape: ImageShape) -> tuple[int, ...] | None:
-    """XYXY of a record's XYWH, None where the record has none."""
+    """Return a record's XYWH box as XYXY, None where it has none. Raises MaskFileError."""
     box = record.get(key)
     if box is None:
         return None
@@ -247,5 +280,5 @@ def _box(record: dict[str, Any], key: str, image_shape: ImageShape) -> tuple[int
     left, top, width, height = (round(value) for value in box)
     right, bottom = left + width, top + height
     if not (0 <= left <= right <= image_shape[1] and 0 <= top <= bottom <= image_shape[0]):
-        raise MaskFileError(f"{key} {box} leaves the image")
+        raise MaskFileError(f"{key} {box} extends beyond the image")
     return left, top, right, bottom

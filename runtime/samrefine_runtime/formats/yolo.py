@@ -1,4 +1,4 @@
-"""Label maps as YOLO segmentation labels: a text file an image, a polygon a line."""
+"""Label maps as YOLO segmentation labels: one text file per image, one polygon per line."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ def write_yolo(
 ) -> None:
     """Write `class x y x y ...` for each connected region, holes cut into the polygon.
 
-    Classes count from 0 without the background, coordinates are 0 to 1 of the image's width and
-    height. A label without objects gives an empty file.
+    Classes count from 0 without the background, coordinates are fractions of the image's width
+    and height, 0 to 1. The file of a label without objects is empty.
 
     Args:
+        path: text file to write.
         label: (H, W) uint8; background 0 and 255 are not annotated.
-        num_classes: classes C with background.
-        tolerance: pixels a polygon may leave its region, see `polygons.TOLERANCE`.
-        min_area: pixels below which a region is left out.
+        num_classes: number of classes C with background.
+        tolerance: distance in pixels by which a polygon may deviate, see `polygons.TOLERANCE`.
+        min_area: area in pixels below which a region is omitted.
 
     Raises:
         LabelError: the label is not (H, W) uint8 or has a class that is not below C.
@@ -60,6 +61,7 @@ def write_yolo(
 
 
 def _coordinates(polygon: Polygon, shape: tuple[int, ...]) -> str:
+    """Format a polygon (V, 2) as fractions of the width and height of `shape` (H, W)."""
     height, width = shape
     return " ".join(f"{value:.6f}" for value in (polygon / (width, height)).ravel())
 
@@ -68,19 +70,22 @@ def write_yolo_dataset(folder: str | Path, classes: Sequence[str], images: str =
     """Write `classes.txt` and `data.yaml`, which name the classes without the background.
 
     Args:
+        folder: folder of the dataset.
         classes: names, background first.
-        images: folder of images relative to `folder`; YOLO looks for label files where the path
-            has `labels` in the place of `images`.
+        images: folder of images relative to `folder`; YOLO finds a label file by writing
+            `labels` instead of `images` in the image's path.
 
     Raises:
         LabelError: a name has a line break.
         OutputError: a file cannot be written.
     """
+    # A line break in a name would shift the lines of classes.txt
     names = list(classes[1:])
     for name in names:
         if len(name.splitlines()) != 1:
             raise LabelError(f"class name {name!r} is not one line")
     write_bytes(Path(folder) / "classes.txt", "".join(f"{name}\n" for name in names).encode())
+    # A JSON string is a YAML string too, so names need no other quoting
     entries = "".join(f"  {index}: {json.dumps(name)}\n" for index, name in enumerate(names))
     folders = f"train: {json.dumps(images)}\nval: {json.dumps(images)}\n"
     write_bytes(Path(folder) / "data.yaml", f"path: .\n{folders}names:\n{entries}".encode())
