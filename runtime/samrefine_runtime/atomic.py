@@ -14,22 +14,24 @@ from samrefine_runtime.errors import OutputError
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a hidden sibling of `path` to write; it takes the place of `path` on success.
+    """Yield a hidden sibling of `path` to write; it replaces `path` on success.
 
-    The sibling ends in `.tmp`, so name the format when saving. Missing parent folders are made.
-    If the block raises, the sibling is removed and `path` stays as it was.
+    The sibling ends in `.tmp`, so state the format when saving. Missing parent folders are
+    created. If the block raises, the sibling is removed and `path` stays as it was.
 
     Raises:
         OutputError: the file cannot be written or put in place.
     """
     target = Path(path)
     with _output_errors(target):
+        # Replace the file that a link points to, not the link
         target = target.resolve()
         temporary = _sibling(target)
         try:
             yield temporary
             _flush(temporary)
             temporary.replace(target)
+        # BaseException: an interrupted run must not leave temporary files
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -37,10 +39,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty hidden sibling folder to fill; it takes the place of `path` on success.
+    """Yield an empty hidden sibling folder to fill; it replaces `path` on success.
 
-    A folder already there is replaced whole; a file there is an error. If the block raises, the
-    sibling is removed and `path` stays as it was.
+    An existing folder is replaced as a whole; an existing file is an error. If the block raises,
+    the sibling is removed and `path` stays as it was.
 
     Raises:
         OutputError: the folder cannot be written or put in place.
@@ -64,6 +66,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    # A pipe or device such as /dev/stdout must not be replaced by a file
     target = Path(path)
     if target.is_fifo() or target.is_char_device():
         with _output_errors(target):
@@ -75,6 +78,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 @contextmanager
 def _output_errors(path: Path) -> Iterator[None]:
+    """Convert an OSError of the block to an OutputError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -82,20 +86,26 @@ def _output_errors(path: Path) -> Iterator[None]:
 
 
 def _sibling(target: Path) -> Path:
+    """Return an unused hidden path beside `target`: a rename is atomic in one file system only."""
     target.parent.mkdir(parents=True, exist_ok=True)
     return target.with_name(f".samrefine-{secrets.token_hex(6)}.tmp")
 
 
 def _flush(path: Path) -> None:
-    """Without this a power cut after the rename can leave an empty file under the final name."""
+    """Flush a file's content to the disk.
+
+    Without this a power cut after the rename can leave an empty file under the final name.
+    """
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def _replace_folder(temporary: Path, target: Path) -> None:
+    """Rename `temporary` to `target`, which may be a folder with files."""
     if not target.is_dir():
         temporary.rename(target)
         return
+    # A folder with files cannot be renamed over: move it aside, and back if the second rename fails
     old = _sibling(target)
     target.rename(old)
     try:

@@ -1,4 +1,4 @@
-"""Class activation maps of an image, and the pseudo label they give.
+"""Class activation maps (CAM) of an image, and the pseudo label made of them.
 
 The multi-scale scheme is IRN's (Ahn et al., "Weakly Supervised Learning of Instance Segmentation
 with Inter-pixel Relations", 2019, step/make_cam.py); the label is its eval_cam.py.
@@ -27,11 +27,15 @@ _EPSILON = np.float32(1e-5)
 """Added to a map's maximum before the division, as IRN does."""
 
 _MAX_SCALE = 8
+"""Largest scale accepted: memory grows with its square."""
+
+_MAX_BYTE = np.float32(255)
+"""Largest value of a pixel; the classifier's mean and std are for values 0 to 1."""
 
 
 @dataclass(frozen=True)
 class CamSettings(Settings):
-    """How activation maps become a label; the defaults are IRN's."""
+    """Settings of the activation maps and of the pseudo label; the defaults are IRN's."""
 
     scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0)
     """Scales at which the image is classified, as factors of its size; above 0, at most 8."""
@@ -40,21 +44,23 @@ class CamSettings(Settings):
     background_score: float = real(
         0.15, 0, 1, help="Minimum score of a class's CAM, which is 0 to 1."
     )
-    """0 to 1, what a class map must exceed; IRN 0.15, PSA 0.2, ReCAM 0.21, AMN 0.25, SEAM 0.26."""
+    """Score that a class map must exceed, 0 to 1; IRN 0.15, PSA 0.2, ReCAM 0.21, AMN 0.25,
+    SEAM 0.26."""
     presence_threshold: float = real(
         0.5, 0, 1, help="Minimum probability of a predicted class, 0 to 1."
     )
-    """0 to 1, the probability above which a class is predicted to be in the image."""
+    """Probability above which a class is predicted to be in the image, 0 to 1."""
     always_one_class: bool = switch(
         True, flag="--allow-empty", help="Let an image have no predicted class at all."
     )
-    """Whether the likeliest class is predicted even where none exceeds the threshold."""
+    """Whether the likeliest class is predicted even if none exceeds the threshold."""
     max_side: int | None = whole(1024, 1, is_optional=True)
-    """Longer side, pixels, to which larger images are first reduced; None: never (IRN). Bounds
-    memory and time, and keeps objects near the size classifiers are trained on."""
+    """Longer side, pixels, to which larger images are reduced first; None: never (IRN). It bounds
+    memory and time, and keeps objects near the size that classifiers are trained on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # JSON has lists: store a tuple all the same, past the frozen dataclass
         try:
             object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
         except (TypeError, ValueError):
@@ -79,17 +85,17 @@ class CamResult:
     """Activation maps of the classes in one image."""
 
     classes: NDArray[np.int64]
-    """(K,) label values of the classes taken to be in the image, ascending: 1 is the first class.
-    K is 0 for an image without any: its label is all background"""
+    """Label values (K,) of the classes assumed to be in the image, ascending; 1 is the first class.
+    For an image without any class K is 0, and its label is all background."""
     maps: NDArray[np.float32]
-    """(K,H,W) at image size, 0 to 1, each divided by its maximum"""
+    """Maps (K, H, W) in the shape of the image, 0 to 1, each divided by its maximum."""
     background: float | NDArray[np.float32]
-    """what a map must exceed: the constant score, or the network's own background map (H,W)"""
+    """Score that a map must exceed: a constant, or the network's own background map (H, W)."""
     probabilities: NDArray[np.float32]
-    """(C,) of every class the network knows"""
+    """Probability (C,) of every class of the network, 0 to 1."""
 
     def label(self) -> tuple[LabelMap, NDArray[np.float32]]:
-        """Label (H,W) uint8 and confidence (H,W) float32, as `cam_to_label`."""
+        """Return the label (H, W) uint8 and its confidence (H, W) float32, as `cam_to_label`."""
         return cam_to_label(self.maps, self.classes, self.background)
 
 
@@ -121,7 +127,7 @@ class CamClassifier:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; label value v is classes[v - 1]."""
+        """Foreground class names; label value v is classes[v - 1]."""
         return self.cam.classes
 
     def run(self, image: RgbImage, image_labels: NDArray[np.bool_] | None = None) -> CamResult:
@@ -131,8 +137,8 @@ class CamClassifier:
         averaged over the image and its flip, through a sigmoid.
 
         Args:
-            image: (H,W,3) uint8 RGB.
-            image_labels: (C,) bool, the classes in the image, if they are known.
+            image: (H, W, 3) uint8 RGB.
+            image_labels: (C,) bool, the classes in the image; None to predict them.
 
         Raises:
             ImageError: the image has another layout.
@@ -145,7 +151,7 @@ class CamClassifier:
             check_image_labels(image_labels, len(self.cam.classes))
         height, width = image.shape[:2]
         small = _at_most(image, self.settings.max_side)
-        # Predict the classes at the scale closest to 1
+        # Predict the classes at the scale closest to 1: half and double are equally far
         scales = sorted(self.settings.scales, key=lambda scale: abs(math.log(scale)))
         maps, logits = self._forward_scale(small, scales[0])
         probabilities = sigmoid(logits)
@@ -169,15 +175,22 @@ class CamClassifier:
     def _forward_scale(
         self, image: RgbImage, scale: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run one scale: maps (C',h,w) after ReLU, summed over both flips, and mean logits (C,)."""
+        """Run the classifier at one scale.
+
+        Returns:
+            maps (C', h, w) after ReLU, summed over both flips; C' is C, or C + 1 with background;
+            and the mean logits (C,) of both flips.
+        """
+        # view (1, 3, h', w'), with its flip (2, 3, h', w')
         view = _network_input(_rescaled(image, scale), self.cam)
         maps, logits = self._forward(_with_flip(view) if self.settings.flip else view)
         expected = len(self.cam.classes) + self.cam.has_background, len(self.cam.classes)
         if maps.ndim != 4 or (maps.shape[1], logits.shape[1]) != expected:
             raise BackendError(
-                f"the cam graph gives maps {maps.shape} and logits {logits.shape}, the manifest "
-                f"promises {expected[0]} maps and {expected[1]} logits"
+                f"the cam graph returns maps {maps.shape} and logits {logits.shape}, the "
+                f"manifest promises {expected[0]} maps and {expected[1]} logits"
             )
+        # Flip the maps of the flipped view back before adding them
         positive = np.maximum(maps, np.float32(0))
         if self.settings.flip:
             return positive[0] + positive[1][:, :, ::-1], logits.mean(axis=0)
@@ -186,7 +199,7 @@ class CamClassifier:
     def _forward(
         self, views: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The graph on (B,3,h,w), one view after the other where memory is short."""
+        """Run the graph on (B, 3, h, w), one view after the other if memory is short."""
         try:
             outputs = self._session.run({"image": views})
         except MemoryError:
@@ -197,18 +210,20 @@ class CamClassifier:
         return outputs["cam"], outputs["logits"]
 
     def _present(self, probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Predict which classes are in the image, (C,) bool, from their probabilities (C,)."""
         present = probabilities > self.settings.presence_threshold
         if self.settings.always_one_class and not present.any():
             present[probabilities.argmax()] = True
         return present
 
     def _channels(self, classes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Channels of the maps to keep: those of the classes, and first the background's."""
+        """Return the channels of the maps to keep: the background's, if any, and the classes'."""
         return np.concatenate([[0], classes]) if self.cam.has_background else classes - 1
 
     def _upsampled(self, maps: NDArray[np.float32], image: RgbImage) -> NDArray[np.float32]:
-        """Maps (K,h,w) at the image's size rounded up to whole strides, cropped to the image."""
+        """Enlarge maps (K, h, w) to the image's shape rounded up to whole strides, then crop."""
         height, width = image.shape[:2]
+        # As IRN's get_strided_up_size: a map covers whole strides, which may exceed the image
         stride = self.cam.stride
         whole = -(-height // stride) * stride, -(-width // stride) * stride
         return resize_maps(maps, whole)[:, :height, :width]
@@ -219,27 +234,28 @@ def cam_to_label(
     classes: NDArray[np.integer[Any]],
     background: float | NDArray[np.float32] = 0.15,
 ) -> tuple[LabelMap, NDArray[np.float32]]:
-    """The pseudo label: at each pixel the class of the highest map, if it exceeds the background.
+    """Compute the pseudo label: at each pixel the class of the highest map above the background.
 
     Ties go to the background, then to the lower class.
 
     Args:
-        maps: (K,H,W), 0 to 1, K at least 0.
+        maps: (K, H, W), 0 to 1, K at least 0.
         classes: (K,) label values, 1 to 254, ascending.
-        background: 0 to 1, one score or a map (H,W) of scores.
+        background: one score, 0 to 1, or a map (H, W) of scores.
 
     Returns:
-        label (H,W) uint8, 0 or one of `classes`; and confidence (H,W) float32, 0 to 1: the value
-        of the winning map, at background pixels 1 minus the highest map. Without classes the
-        label is background at confidence 1.
+        label (H, W) uint8, 0 or one of `classes`; and confidence (H, W) float32, 0 to 1: the value
+        of the highest map, at background pixels 1 minus it. Without classes the label is
+        background with confidence 1.
 
     Raises:
-        LabelError: shapes that do not go together, or label values out of range.
+        LabelError: shapes that do not fit each other, or label values out of range.
         SettingsError: a background score outside 0 to 1.
     """
     _check_label_input(maps, classes, background)
     if len(maps) == 0:
         return np.zeros(maps.shape[1:], np.uint8), np.ones(maps.shape[1:], np.float32)
+    # best, winner (H, W): value and class of the highest map; argmax takes the first of equals
     best = maps.max(axis=0)
     foreground = best > background
     winner = classes.astype(np.uint8)[maps.argmax(axis=0)]
@@ -257,7 +273,7 @@ def check_image_labels(image_labels: NDArray[np.bool_], classes: int) -> None:
 
 
 def resize_maps(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Maps (K,h,w) at `size` (H,W), bilinear between pixel centres.
+    """Resize maps (K, h, w) to `size` (H, W), bilinear between pixel centres.
 
     Equal to torch's `interpolate(mode="bilinear", align_corners=False)` up to rounding.
     """
@@ -265,22 +281,24 @@ def resize_maps(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.
         return maps
     resized = np.empty((len(maps), *size), np.float32)
     for source, target in zip(maps, resized, strict=True):
+        # OpenCV takes (width, height)
         cv2.resize(source, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
     return resized
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 / (1 + exp(-x)), without overflow for large negative values."""
+    """Compute 1 / (1 + exp(-x)), without overflow for large negative values."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), np.float32)
 
 
 def _at_most(image: RgbImage, max_side: int | None) -> RgbImage:
-    """The image with its longer side reduced to `max_side`, if it is longer."""
+    """Reduce an image whose longer side exceeds `max_side`; None: never."""
     longer = max(image.shape[:2])
     return image if max_side is None or longer <= max_side else _rescaled(image, max_side / longer)
 
 
 def _rescaled(image: RgbImage, scale: float) -> RgbImage:
+    """Scale both sides of an image, bicubic as IRN does, to at least one pixel."""
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     if (height, width) == image.shape[:2]:
         return image
@@ -289,12 +307,13 @@ def _rescaled(image: RgbImage, scale: float) -> RgbImage:
 
 
 def _network_input(image: RgbImage, cam: CamSpec) -> NDArray[np.float32]:
-    """(H,W,3) uint8 as (1,3,H,W) float32, normalised."""
-    normalised = (image.astype(np.float32) / np.float32(255) - cam.mean) / cam.std
+    """Convert an image (H, W, 3) uint8 to the network's input (1, 3, H, W) float32, normalised."""
+    normalised = (image.astype(np.float32) / _MAX_BYTE - cam.mean) / cam.std
     return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])
 
 
 def _with_flip(view: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Append the horizontally flipped view: (1, 3, h, w) to (2, 3, h, w)."""
     return np.concatenate([view, view[:, :, :, ::-1]])
 
 
@@ -303,6 +322,7 @@ def _check_label_input(
     classes: NDArray[np.integer[Any]],
     background: float | NDArray[np.float32],
 ) -> None:
+    """Raise LabelError or SettingsError unless the arguments of `cam_to_label` fit each other."""
     if maps.ndim != 3 or classes.shape != maps.shape[:1]:
         raise LabelError(
             f"maps are {maps.shape} and classes {classes.shape}, expected (K, H, W) and (K,)"

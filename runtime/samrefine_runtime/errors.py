@@ -22,7 +22,7 @@ class BackendError(SamrefineError):
 class BackendUnavailableError(BackendError):
     """One backend cannot run on this machine; another one may.
 
-    `is_broken` tells a backend that is installed but does not start from one that is absent.
+    `is_broken` is True for a backend that is installed but does not start, False if it is absent.
     """
 
     def __init__(self, message: str, *, is_broken: bool = False):

@@ -14,12 +14,12 @@ from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.labels import IGNORE, MAX_CLASS, VOC_CLASSES, LabelMap, read_label
 
 Confusion = NDArray[np.int64]
-"""(C, C) int64 pixels, rows ground truth, columns prediction"""
+"""(C, C) int64 pixels, rows ground truth, columns prediction."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Quality of a set of label maps. All figures are 0 to 1; classes are C, background first.
+    """Quality of a set of label maps of C classes, background first; all figures are 0 to 1.
 
     Attributes:
         confusion: (C, C) int64 pixels of all images, rows ground truth, columns prediction.
@@ -35,18 +35,19 @@ class Evaluation:
 
     @property
     def iou(self) -> NDArray[np.float64]:
-        """(C,) float64 intersection over union; NaN for a class that occurs in neither."""
+        """Intersection over union, (C,) float64; NaN for a class that occurs in neither."""
+        # Union: predicted pixels plus true pixels, less those counted twice
         hits = np.diag(self.confusion)
         return _ratio(hits, self.confusion.sum(0) + self.confusion.sum(1) - hits)
 
     @property
     def precision(self) -> NDArray[np.float64]:
-        """(C,) float64 share of predicted pixels that are right; NaN if never predicted."""
+        """Fraction of predicted pixels that are right, (C,) float64; NaN if never predicted."""
         return _ratio(np.diag(self.confusion), self.confusion.sum(0))
 
     @property
     def recall(self) -> NDArray[np.float64]:
-        """(C,) float64 share of true pixels that are found; NaN if not in the ground truth."""
+        """Fraction of true pixels that are found, (C,) float64; NaN if not in the ground truth."""
         return _ratio(np.diag(self.confusion), self.confusion.sum(1))
 
     @property
@@ -56,7 +57,7 @@ class Evaluation:
         return float(known.mean()) if known.size else float("nan")
 
     def to_json(self) -> dict[str, Any]:
-        """Figures for JSON: NaN becomes None, per-class lists are in the order of classes."""
+        """Return the figures for JSON: NaN is None, lists per class are in the order of classes."""
         return {
             "miou": _json_number(self.miou),
             "iou": [_json_number(value) for value in self.iou],
@@ -76,10 +77,13 @@ def evaluate(
 ) -> Evaluation:
     """Compare every `<id>.png` of a ground-truth folder with its namesake in `predictions`.
 
-    One confusion matrix over the whole set; 255 in the ground truth is left out, 255 in a
-    prediction counts as background. Images that cannot be compared do not stop the rest.
+    One confusion matrix covers the whole set: 255 in the ground truth is ignored, 255 in a
+    prediction counts as background. Images that cannot be compared are skipped.
 
     Args:
+        predictions: folder of predicted label maps.
+        ground_truth: folder of true label maps, which decides the images.
+        num_classes: number of classes C with background, 2 to 255.
         progress: called with (images done, images in all) after each image.
 
     Raises:
@@ -91,9 +95,11 @@ def evaluate(
     for folder in (predictions, ground_truth):
         if not Path(folder).is_dir():
             raise SettingsError(f"{folder}: no such folder")
+    # Hidden files are skipped: macOS adds `._` files with the suffix of the original
     references = sorted(path for path in Path(ground_truth).glob("*.png") if path.name[0] != ".")
     if not references:
         raise SettingsError(f"{ground_truth}: no PNG label maps here")
+    # total (C, C): the pixels of all images are added up before any ratio, as VOC does
     total = np.zeros((num_classes, num_classes), np.int64)
     missing: list[str] = []
     skipped: list[str] = []
@@ -112,30 +118,35 @@ def evaluate(
 
 
 def confusion_matrix(prediction: LabelMap, ground_truth: LabelMap, num_classes: int) -> Confusion:
-    """Pixels (C, C) int64 by true class (row) and predicted class (column) of one image.
+    """Count the pixels of one image by true class (row) and predicted class (column), (C, C).
 
     Args:
         prediction: (H, W) uint8; 255 counts as background.
-        ground_truth: (H, W) uint8; pixels of 255 are left out.
+        ground_truth: (H, W) uint8; pixels of 255 are ignored.
+        num_classes: number of classes C with background.
 
     Raises:
-        LabelError: sizes differ, or a class is not below `num_classes`.
+        LabelError: shapes differ, or a class is not below `num_classes`.
     """
     if prediction.shape != ground_truth.shape:
         raise LabelError(
             f"prediction is {prediction.shape} (H, W), ground truth {ground_truth.shape}"
         )
     counted = ground_truth != IGNORE
+    # rows (P,): true class of each counted pixel; columns (H, W): predicted class
     rows = ground_truth[counted].astype(np.intp)
     columns = np.where(prediction == IGNORE, 0, prediction)
+    # The prediction is checked at ignored pixels too: a class out of range is wrong anywhere
     for name, classes in (("prediction", columns), ("ground truth", rows)):
         if (highest := int(classes.max(initial=0))) >= num_classes:
             raise LabelError(f"{name} has class {highest}, expected below {num_classes}")
+    # pairs (C * C,): pixels of each pair of classes, at row * C + column
     pairs = np.bincount(rows * num_classes + columns[counted], minlength=num_classes**2)
     return pairs.reshape(num_classes, num_classes)
 
 
 def _compare_files(prediction: Path, reference: Path, num_classes: int) -> Confusion:
+    """Compare two files by `confusion_matrix`. Raises LabelError that names the prediction."""
     labels = read_label(prediction), read_label(reference)
     try:
         return confusion_matrix(*labels, num_classes)
@@ -144,6 +155,7 @@ def _compare_files(prediction: Path, reference: Path, num_classes: int) -> Confu
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Divide per class, (C,); NaN where the whole is 0."""
     ratio = np.full(len(part), np.nan)
     np.divide(part, whole, out=ratio, where=whole > 0)
     return ratio

@@ -47,33 +47,46 @@ VOC_CLASSES = (
     "train",
     "tvmonitor",
 )
+"""Classes of PASCAL VOC in the order of its label values, background first."""
+
+_CHANNEL_BITS = 8
+
+_BIT_DEPTH_OFFSET = 24
+"""Position of the bit depth in a PNG file, bytes: after the signature (8), the length and the type
+of the IHDR chunk (4 + 4), the width (4) and the height (4); PNG specification, section 11.2.2."""
 
 
 def _voc_palette() -> NDArray[np.uint8]:
-    """Bits 0, 1, 2 of the index are the top bits of R, G, B; bits 3, 4, 5 the next, and so on."""
+    """Compute VOC's palette (256, 3), as the `VOClabelcolormap` of its development kit.
+
+    Bits 0, 1, 2 of the index are the highest bits of R, G, B; bits 3, 4, 5 the next, and so on.
+    """
     index = np.arange(256)[:, None]
     channel = np.arange(3)
     palette = np.zeros((256, 3), np.int64)
+    # 3 levels of 3 bits cover the 8 bits of the index
     for level in range(3):
-        palette |= ((index >> (3 * level + channel)) & 1) << (7 - level)
+        palette |= ((index >> (3 * level + channel)) & 1) << (_CHANNEL_BITS - 1 - level)
     return palette.astype(np.uint8)
 
 
 PALETTE = _voc_palette()
-"""(256, 3) uint8 RGB, the colour of each class."""
+"""(256, 3) uint8 RGB, VOC's colour of each class."""
 
 
 def check_label(label: NDArray[np.uint8], name: str = "label") -> LabelMap:
-    """Return the label if it is (H, W) uint8, else raise LabelError."""
+    """Return `label` if it is (H, W) uint8, else raise LabelError that calls it `name`."""
     if label.ndim != 2 or label.dtype != np.uint8:
         raise LabelError(f"{name} is {label.shape} {label.dtype}, expected (H, W) uint8")
     return label
 
 
 def write_label(path: str | Path, label: LabelMap, palette: NDArray[np.uint8] = PALETTE) -> None:
-    """Write a label map (H, W) uint8 as an 8-bit palette PNG; the same label, the same bytes.
+    """Write a label map as an 8-bit palette PNG; equal labels are written as equal bytes.
 
     Args:
+        path: PNG file to write.
+        label: (H, W) uint8.
         palette: (K, 3) uint8 RGB with K <= 256, colours for viewers; values of `label` are
             stored as they are, whatever their colour.
 
@@ -85,9 +98,14 @@ def write_label(path: str | Path, label: LabelMap, palette: NDArray[np.uint8] = 
 
 
 def encode_label(label: LabelMap, palette: NDArray[np.uint8] = PALETTE) -> bytes:
-    """The bytes `write_label` writes."""
+    """Encode a label map (H, W) uint8 to the bytes that `write_label` writes.
+
+    Raises:
+        LabelError: the label is not (H, W) uint8 or is empty.
+    """
     if check_label(label).size == 0:
         raise LabelError(f"label is {label.shape}, expected at least one pixel")
+    # Always 256 colours: Pillow derives the bit depth from their number
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(palette)] = palette
     image = Image.fromarray(label)
@@ -98,10 +116,10 @@ def encode_label(label: LabelMap, palette: NDArray[np.uint8] = PALETTE) -> bytes
 
 
 def read_label(path: str | Path) -> LabelMap:
-    """A label map (H, W) uint8 of a PNG file.
+    """Read a label map (H, W) uint8 from a PNG file.
 
-    Palette files give their indices and grayscale files their values as stored, never the
-    colours. RGB and RGBA files are read by VOC's colours.
+    The classes are the indices of palette files and the stored values of grayscale files, never
+    their colours. RGB and RGBA files are read by VOC's colours.
 
     Raises:
         LabelError: no such file, not a readable PNG, a value above 255, or a colour
@@ -124,6 +142,7 @@ def read_label(path: str | Path) -> LabelMap:
 
 
 def _stored_values(pixels: NDArray[np.generic], mode: str, path: str | Path) -> LabelMap:
+    """Return the values (H, W) that a file stores, from Pillow's pixels. Raises LabelError."""
     if mode not in ("P", "L", "1") and not mode.startswith("I"):
         raise LabelError(f"{path}: image mode {mode}, expected palette or grayscale")
     if mode == "L":
@@ -135,16 +154,20 @@ def _stored_values(pixels: NDArray[np.generic], mode: str, path: str | Path) -> 
 
 
 def _gray_scale(path: str | Path) -> int:
-    """Factor by which Pillow stretches the values of 2- and 4-bit grayscale PNG."""
+    """Return the factor by which Pillow stretches the values of 2- and 4-bit grayscale PNG."""
     with Path(path).open("rb") as file:
-        bit_depth = file.read(25)[-1]
+        bit_depth = file.read(_BIT_DEPTH_OFFSET + 1)[-1]
+    # 255 over the largest value of the bit depth: 3 and 15
     return {2: 85, 4: 17}.get(bit_depth, 1)
 
 
 def _classes_of_colours(pixels: NDArray[np.uint8], path: str | Path) -> LabelMap:
+    """Look RGB pixels (H, W, 3) up in VOC's palette. Raises LabelError for another colour."""
+    # order, known (256,): classes by ascending key of their colour, and those keys
     order = np.argsort(_colour_keys(PALETTE))
     known = _colour_keys(PALETTE)[order]
     keys = _colour_keys(pixels)
+    # found (H, W): position of the key; past the last one it is no position, so clip it
     found = np.minimum(np.searchsorted(known, keys), len(known) - 1)
     strange = known[found] != keys
     if strange.any():
@@ -154,5 +177,6 @@ def _classes_of_colours(pixels: NDArray[np.uint8], path: str | Path) -> LabelMap
 
 
 def _colour_keys(colours: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Pack RGB colours (..., 3) into one integer each, (...)."""
     wide = colours.astype(np.int64)
     return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]

@@ -34,9 +34,9 @@ class RefineSettings(Settings):
     pseudo label where no mask is. max_iou_imp2: also masks that cover most of the class. argmax: as
     max_iou_imp2, but a mask can only go to the class it overlaps most, as in the paper's text."""
     min_inside: float = real(0.5, 0, 1, help="Minimum fraction of a mask inside the class.")
-    """Fraction of a mask, 0 to 1: the mask is mostly inside a class if more of it is on the class."""
+    """A mask is mostly inside a class if more than this fraction of it, 0 to 1, is on the class."""
     min_cover: float = real(0.85, 0, 1, help="Minimum fraction of the class inside a mask.")
-    """Fraction of a class, 0 to 1: a mask covers the class if at least this much of it is inside."""
+    """A mask covers a class if at least this fraction of the class, 0 to 1, is inside the mask."""
     max_area_ratio: float | None = real(
         None,
         0,
@@ -56,7 +56,8 @@ class RefineSettings(Settings):
     num_classes: int | None = whole(
         None, 2, MAX_CLASS + 1, help="Classes with background; a higher class is an error."
     )
-    """Number of classes with background; a higher class in the pseudo label is an error. None: any."""
+    """Number of classes with background; a higher class in the pseudo label is an error. None: any
+    class."""
 
     @classmethod
     def of(cls, bundle: Bundle, **given: Any) -> RefineSettings:
@@ -75,8 +76,8 @@ def refine_labels(pseudo_label: LabelMap, masks: Masks, **settings: Any) -> Labe
 
     Classes are processed in ascending order. A class takes the masks that fit it and are not taken
     yet; its new region is their union and, except in `max_iou`, those of its old pixels that no
-    mask covers, masks taken by earlier classes not counted. Later classes overwrite earlier ones. Label pixels inside
-    masks that no class takes become background.
+    mask covers, masks taken by earlier classes not counted. Later classes overwrite earlier ones.
+    Label pixels inside masks that no class takes become background.
 
     Args:
         pseudo_label: (H, W) uint8; 255 is no class and becomes background.

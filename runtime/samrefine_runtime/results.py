@@ -1,4 +1,4 @@
-"""What the pipeline finds out about one image."""
+"""Results of the pipeline for one image."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from samrefine_runtime.masks.masks import Masks
 
 @dataclass(frozen=True)
 class LabelResult:
-    """All that is known of one labelled image of H x W pixels."""
+    """Result of one labelled image of H x W pixels: labels, CAM, masks and times."""
 
     label: LabelMap
-    """(H, W) uint8, the refined label."""
+    """Refined label (H, W) uint8."""
     pseudo_label: LabelMap
-    """(H, W) uint8, what the CAM alone says."""
+    """Pseudo label (H, W) uint8, from the CAM before refinement."""
     confidence: NDArray[np.float32]
-    """(H, W), 0 to 1, of the pseudo label."""
+    """Confidence (H, W) float32 of the pseudo label, 0 to 1."""
     cam: CamResult
+    """Activation maps and class probabilities."""
     masks: Masks
+    """All masks of the image."""
     seconds: Mapping[str, float]
-    """Time of each stage: cam, masks, refine."""
+    """Time of each stage in seconds: cam, masks, refine."""
 
     @property
     def changed(self) -> float:
@@ -35,7 +37,8 @@ class LabelResult:
         return float(np.mean(self.label != self.pseudo_label))
 
     def summary(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Return figures for a JSON file; `classes` (C,) are the foreground names."""
+        """Return figures for a JSON file; `classes` are the C foreground class names."""
+        # Pixels of each label value (256,); classes in neither label are omitted
         before = np.bincount(self.pseudo_label.reshape(-1), minlength=256)
         after = np.bincount(self.label.reshape(-1), minlength=256)
         present = [i for i in range(1, len(classes) + 1) if before[i] or after[i]]
