@@ -67,7 +67,7 @@ def lively_bundle(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) 
 def _exporter_digest() -> str:
     """Changes whenever the small bundle might."""
     here = Path(__file__).parent
-    exporter = sorted(Path(samrefine_export.__file__).parent.glob("*.py"))
+    exporter = sorted(Path(samrefine_export.__file__).parent.rglob("*.py"))
     digest = hashlib.sha256(torch.__version__.encode())
     for path in (*exporter, Path(__file__), here / "small_sam.py", here / "small_cam.py"):
         digest.update(path.read_bytes())

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from samrefine_export.cam_networks import CamNetwork
+from samrefine_export.cam.networks import CamNetwork
 
 CLASSES = ("red", "green", "blue")
 STRIDE = 4

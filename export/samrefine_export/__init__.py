@@ -1,6 +1,6 @@
 """Torch side: turns SAM and CAM checkpoints into bundles of ONNX graphs."""
 
-from samrefine_export._torchvision import make_importable
+from samrefine_export.third_party import make_importable
 
 make_importable()
 

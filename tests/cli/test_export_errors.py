@@ -114,8 +114,8 @@ def test_failed_export_leaves_an_existing_bundle(
     folder: Path, small_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first graph is exported, the second fails."""
-    from samrefine_export import sam as exporter
     from samrefine_export.errors import ExportError
+    from samrefine_export.sam import export as exporter
 
     def fails(*arguments: object) -> None:
         raise ExportError("torch cannot export decoder.onnx: no more room")

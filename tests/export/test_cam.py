@@ -21,8 +21,8 @@ from samrefine_export.cam import (  # noqa: E402
     export_cam_network,
     read_classes,
 )
-from samrefine_export.cam_archs import build_network  # noqa: E402
-from samrefine_export.cam_timm import fold_head  # noqa: E402
+from samrefine_export.cam.archs import build_network  # noqa: E402
+from samrefine_export.cam.timm import fold_head  # noqa: E402
 from samrefine_export.checkpoints import CheckpointError  # noqa: E402
 from samrefine_export.errors import ExportError  # noqa: E402
 from samrefine_runtime.bundle import Bundle, sha256_of  # noqa: E402

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from samrefine_export.checkpoints import read_checkpoint
-from samrefine_export.decoder import PromptDecoder
-from samrefine_export.encoder import with_plain_attention
 from samrefine_export.errors import CheckpointError, ExportError
-from samrefine_export.everything import EverythingDecoder
 from samrefine_export.graph import export_graph
 from samrefine_export.precision import quantise_int8
 from samrefine_export.sam import MODELS, export_sam, load_sam, random_sam
+from samrefine_export.sam.decoder import PromptDecoder
+from samrefine_export.sam.encoder import with_plain_attention
+from samrefine_export.sam.everything import EverythingDecoder
 from samrefine_runtime.session import OrtSession
 from tests.small_sam import build_small_sam, small_sam
 

@@ -16,8 +16,7 @@ if not (find_spec("segment_anything") and find_spec("torchvision")):
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from samrefine_export._torchvision import make_importable  # noqa: E402
-from samrefine_export.tiny_vit import (  # noqa: E402
+from samrefine_export.sam.tiny_vit import (  # noqa: E402
     Attention,
     ChannelNorm,
     ConvNorm,
@@ -27,6 +26,7 @@ from samrefine_export.tiny_vit import (  # noqa: E402
     build_mobile_sam,
     fuse_batch_norms,
 )
+from samrefine_export.third_party import make_importable  # noqa: E402
 
 KEYS = Path(__file__).parent / "data" / "mobile_sam_keys.json"
 # 96 pixels are maps of 12 x 12 and 6 x 6 tokens: padded, exact and larger windows all occur.

@@ -18,7 +18,7 @@ from PIL import Image  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from samrefine_export.cam import export_cam  # noqa: E402
-from samrefine_export.cam_archs import build_network  # noqa: E402
+from samrefine_export.cam.archs import build_network  # noqa: E402
 from samrefine_runtime.bundle import Bundle  # noqa: E402
 from samrefine_runtime.cam import CamClassifier, CamSettings  # noqa: E402
 from samrefine_runtime.session import OrtSession  # noqa: E402

@@ -8,12 +8,12 @@ import torch
 from segment_anything.modeling import Sam
 
 from samrefine_export.demo.model import build_demo_sam
+from samrefine_export.sam.reference import everything
 from samrefine_rt.cli.options import DEMO_BUNDLE
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.generator import MaskGenerator
 from samrefine_runtime.image import RgbImage, read_image
 from tests.parity.records import assert_same_records
-from tests.parity.reference import everything
 from tests.photos import needs_voc, voc_photos
 
 WEIGHTS = Path(__file__).parents[1] / "data" / "demo_sam.pt"

@@ -12,12 +12,12 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
 from samrefine_export.sam import MODELS, export_sam, random_sam
+from samrefine_export.sam.reference import everything
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.generator import MaskGenerator
 from samrefine_runtime.image import preprocess, read_image
 from samrefine_runtime.predictor import Predictor
 from tests.parity.records import assert_same_records
-from tests.parity.reference import everything
 from tests.photos import SHAPES, needs_voc, synthetic, voc_photos
 from tests.small_sam import small_sam
 

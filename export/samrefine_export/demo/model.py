@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samrefine_export._torchvision import make_importable
 from samrefine_export.demo.scenes import CLASSES
+from samrefine_export.third_party import make_importable
 
 make_importable()
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer  # noqa: E402

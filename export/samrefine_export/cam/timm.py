@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samrefine_export._torchvision import make_importable
-from samrefine_export.cam_networks import (
+from samrefine_export.cam.networks import (
     CamNetwork,
     PooledLinear,
     check_classes,
@@ -19,6 +18,7 @@ from samrefine_export.cam_networks import (
 )
 from samrefine_export.checkpoints import load_strict
 from samrefine_export.errors import ExportError, first_line
+from samrefine_export.third_party import make_importable
 from samrefine_runtime.errors import SettingsError
 
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from samrefine_export._torchvision import make_importable
+from samrefine_export.third_party import make_importable
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

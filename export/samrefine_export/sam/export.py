@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from samrefine_export.bundle_writer import BundleWriter
 from samrefine_export.checkpoints import load_strict, read_checkpoint
-from samrefine_export.decoder import PromptDecoder
-from samrefine_export.encoder import with_plain_attention
 from samrefine_export.errors import ExportError
-from samrefine_export.everything import EverythingDecoder
 from samrefine_export.graph import export_graph, share_weights
 from samrefine_export.precision import PRECISIONS, quantise_int8
-from samrefine_export.tiny_vit import build_mobile_sam, fuse_batch_norms
+from samrefine_export.sam.decoder import PromptDecoder
+from samrefine_export.sam.encoder import with_plain_attention
+from samrefine_export.sam.everything import EverythingDecoder
+from samrefine_export.sam.tiny_vit import build_mobile_sam, fuse_batch_norms
 from samrefine_runtime.bundle import sha256_of
 
 MODELS: Mapping[str, Callable[[], Sam]] = {

@@ -27,7 +27,7 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 
-from samrefine_export.decoder import (
+from samrefine_export.sam.decoder import (
     MaskUpscaling,
     PromptTokens,
     TokenHeads,

@@ -11,17 +11,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from samrefine_export._torchvision import make_importable
-from samrefine_export.cam_networks import (
+from samrefine_export.cam.networks import (
     CamNetwork,
     PooledLinear,
     check_classes,
     check_same,
     lower_last_stride,
 )
-from samrefine_export.cam_timm import timm_network
+from samrefine_export.cam.timm import timm_network
 from samrefine_export.checkpoints import load_strict
 from samrefine_export.errors import ExportError
+from samrefine_export.third_party import make_importable
 from samrefine_runtime.errors import SettingsError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")

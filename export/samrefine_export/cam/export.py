@@ -14,14 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from samrefine_export.bundle_writer import BundleWriter
-from samrefine_export.cam_archs import SUPPORTED, build_network
-from samrefine_export.cam_networks import CamNetwork
+from samrefine_export.cam.archs import build_network
+from samrefine_export.cam.networks import CamNetwork
 from samrefine_export.checkpoints import read_checkpoint
 from samrefine_export.errors import ExportError
 from samrefine_runtime.bundle import sha256_of
 from samrefine_runtime.errors import SettingsError
-
-__all__ = ["SUPPORTED", "CamNetwork", "export_cam", "export_cam_network", "read_classes"]
 
 OPSET = 18
 TOLERANCE = 1e-4
