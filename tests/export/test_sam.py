@@ -1,5 +1,7 @@
 """Exporting SAM: arguments, checkpoints, precision, what the graphs compute."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +58,8 @@ def test_wrong_arguments(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_plain_attention_is_the_references(seed: int = 0) -> None:
-    encoder = small_sam(seed).image_encoder
+def test_plain_attention_is_the_references() -> None:
+    encoder = small_sam(0).image_encoder
     image = torch.randn(1, 3, encoder.img_size, encoder.img_size)
     with torch.no_grad():
         expected, actual = encoder(image), with_plain_attention(encoder)(image)

@@ -1,14 +1,16 @@
-"""The trained demo model: the embedded bundle gives what its torch weights give."""
+"""The trained demo model: the embedded bundle returns what its torch weights return."""
+
+from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from segment_anything.modeling import Sam
 
 from samrefine_export.demo.model import build_demo_sam
 from samrefine_export.sam.reference import everything
+from samrefine_export.third_party import Sam
 from samrefine_rt.cli.options import DEMO_BUNDLE
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.generator import MaskGenerator
@@ -58,5 +60,5 @@ def test_masks_with_crops_and_small_regions(sam: Sam) -> None:
 
 @needs_voc
 @pytest.mark.parametrize("index", [5, 9])
-def test_masks_of_real_photos(sam: Sam, index: int) -> None:
+def test_masks_of_real_images(sam: Sam, index: int) -> None:
     assert assert_parity(sam, read_image(voc_photos(index + 1)[index])) >= 5

@@ -1,4 +1,6 @@
-"""The runtime gives what segment-anything gives in torch."""
+"""The runtime returns what segment-anything returns in torch."""
+
+from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from segment_anything import SamPredictor
-from segment_anything.modeling import Sam
 
 from samrefine_export.sam import MODELS, export_sam, random_sam
 from samrefine_export.sam.reference import everything
+from samrefine_export.third_party import Sam, SamPredictor
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.generator import MaskGenerator
 from samrefine_runtime.image import preprocess, read_image
@@ -140,14 +141,14 @@ def test_everything_mode_gives_the_same_records(
     assert len(records) >= 10
 
 
-def test_everything_mode_on_a_large_photo(sam: Sam, bundle: Bundle) -> None:
+def test_everything_mode_on_a_large_image(sam: Sam, bundle: Bundle) -> None:
     records = assert_parity(sam, bundle, synthetic(SHAPES["large"]), points_per_side=4)
     assert len(records) >= 5
 
 
 @needs_voc
 @pytest.mark.parametrize("index", [0, 3])
-def test_everything_mode_on_real_photos(sam: Sam, bundle: Bundle, index: int) -> None:
+def test_everything_mode_on_real_images(sam: Sam, bundle: Bundle, index: int) -> None:
     image = read_image(voc_photos(index + 1)[index])
     records = assert_parity(sam, bundle, image, points_per_side=12, min_mask_region_area=100)
     assert len(records) >= 20

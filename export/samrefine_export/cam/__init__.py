@@ -1,4 +1,4 @@
-"""CAM classifiers to bundles."""
+"""CAM classifiers to bundles: architectures, custom networks and the export."""
 
 from samrefine_export.cam.archs import SUPPORTED
 from samrefine_export.cam.export import export_cam, export_cam_network, read_classes

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from samrefine_export.cam import export_cam_network
-from samrefine_export.cam.networks import CamNetwork
+from samrefine_export.cam import CamNetwork, export_cam_network
 from samrefine_export.demo.model import build_demo_classifier, build_demo_sam
 from samrefine_export.demo.scenes import CLASSES
 from samrefine_export.sam import export_sam_module

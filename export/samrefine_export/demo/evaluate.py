@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything.modeling import Sam
 
-from samrefine_export.demo.model import PIXEL_MEAN, PIXEL_STD, DemoClassifier
+from samrefine_export.demo.model import DemoClassifier
 from samrefine_export.demo.pool import HELD_OUT
 from samrefine_export.demo.scenes import Scene, make_scene
 from samrefine_export.demo.train_sam import decode
+from samrefine_export.sam.tiny_vit import PIXEL_MEAN, PIXEL_STD
+from samrefine_export.third_party import Sam
 
 _MEAN = np.array(PIXEL_MEAN, np.float32)
 _STD = np.array(PIXEL_STD, np.float32)

@@ -6,19 +6,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from samrefine_export.demo.scenes import CLASSES
-from samrefine_export.third_party import make_importable
-
-make_importable()
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer  # noqa: E402
-from segment_anything.modeling.common import LayerNorm2d  # noqa: E402
+from samrefine_export.sam.tiny_vit import PIXEL_MEAN, PIXEL_STD
+from samrefine_export.third_party import (
+    LayerNorm2d,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
 
 IMAGE_SIZE = 192
 STRIDE = 8
 DIM = 96
 CAM_SIZE = 256
-
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 def _conv(
@@ -29,7 +29,7 @@ def _conv(
     return nn.Sequential(conv, nn.BatchNorm2d(out))
 
 
-class MBConv(nn.Module):
+class InvertedBottleneck(nn.Module):
     """Inverted bottleneck: (B, into, H, W) to (B, out, H/stride, W/stride)."""
 
     def __init__(
@@ -49,7 +49,7 @@ class MBConv(nn.Module):
 
 
 class FusedConv(nn.Module):
-    """Residual 3x3 then 1x1 convolution (B, C, H, W): faster than MBConv at few channels."""
+    """Residual 3x3 then 1x1 convolution (B, C, H, W): faster than a bottleneck at few channels."""
 
     def __init__(self, dim: int, expand: int = 2) -> None:
         super().__init__()
@@ -108,9 +108,9 @@ class TinyEncoder(nn.Module):
         self.stem = nn.Sequential(_conv(3, w2, 3, 2), nn.ReLU(), _conv(w2, w4, 3, 2), nn.ReLU())
         self.stage4 = nn.Sequential(FusedConv(w4), FusedConv(w4))
         self.stage8 = nn.Sequential(
-            MBConv(w4, w8, 2), MBConv(w8, w8), MBConv(w8, w8), MBConv(w8, w8)
-        )  # fmt: skip
-        self.down = MBConv(w8, w16, 2)
+            InvertedBottleneck(w4, w8, 2), *(InvertedBottleneck(w8, w8) for _ in range(3))
+        )
+        self.down = InvertedBottleneck(w8, w16, 2)
         self.stage16 = nn.Sequential(*(AttentionBlock(w16, 4) for _ in range(3)))
         self.up = nn.Conv2d(w16, w8, 1)
         self.neck = nn.Sequential(
@@ -166,7 +166,8 @@ class DemoClassifier(nn.Module):
         self.stem = nn.Sequential(_conv(3, w2, 3, 2), nn.ReLU(), _conv(w2, w4, 3, 2), nn.ReLU())
         self.stage4 = FusedConv(w4)
         self.stage8 = nn.Sequential(
-            MBConv(w4, w8, 2), *(MBConv(w8, w8, dilation=reach) for reach in (1, 2, 4, 1))
+            InvertedBottleneck(w4, w8, 2),
+            *(InvertedBottleneck(w8, w8, dilation=reach) for reach in (1, 2, 4, 1)),
         )
         self.classifier = nn.Conv2d(w8, classes, 1, bias=False)
 

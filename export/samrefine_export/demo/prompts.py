@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_export.demo.model import PIXEL_MEAN, PIXEL_STD
 from samrefine_export.demo.pool import Shard
 from samrefine_export.demo.shapes import Rng
+from samrefine_export.sam.tiny_vit import PIXEL_MEAN, PIXEL_STD
 
 _MEAN = np.array(PIXEL_MEAN, np.float32)
 _STD = np.array(PIXEL_STD, np.float32)

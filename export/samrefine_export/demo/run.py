@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-Report = Callable[[str], None]
+OnLine = Callable[[str], None]
+"""Called with one line of text for whoever watches the run."""
 
 
 class Trainer(Protocol):
@@ -35,7 +36,7 @@ def run(
     *,
     name: str,
     resume: bool,
-    report: Report,
+    report: OnLine,
     save_every: int,
 ) -> None:
     """Advance to `steps`, saving to `checkpoint` on the way; `resume` continues from it."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from samrefine_export.demo.model import build_demo_classifier
 from samrefine_export.demo.pool import Shard
 from samrefine_export.demo.prompts import crop
-from samrefine_export.demo.run import Report, run, save_atomically
+from samrefine_export.demo.run import OnLine, run, save_atomically
 from samrefine_export.demo.scenes import CLASSES
 from samrefine_export.demo.shapes import Rng
 
@@ -128,7 +128,7 @@ def train_cam(
     checkpoint: Path,
     *,
     resume: bool,
-    report: Report,
+    report: OnLine,
     save_every: int = 250,
 ) -> CamTrainer:
     """Run to `config.steps`, saving to `checkpoint` on the way; `resume` continues from it."""

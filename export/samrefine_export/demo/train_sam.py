@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from samrefine_export.demo.model import DIM, IMAGE_SIZE, build_demo_sam
 from samrefine_export.demo.pool import Shard
 from samrefine_export.demo.prompts import Batch, draw_batch
-from samrefine_export.demo.run import Report, run, save_atomically
+from samrefine_export.demo.run import OnLine, run, save_atomically
+from samrefine_export.third_party import Sam
 
 
 @dataclass(frozen=True)
@@ -356,7 +356,7 @@ def train_sam(
     checkpoint: Path,
     *,
     resume: bool,
-    report: Report,
+    report: OnLine,
     save_every: int = 250,
 ) -> SamTrainer:
     """Run to `config.steps`, saving to `checkpoint` on the way; `resume` continues from it."""

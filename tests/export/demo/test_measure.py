@@ -1,5 +1,7 @@
 """The demo bundle measured with the runtime."""
 
+from __future__ import annotations
+
 import pytest
 
 from samrefine_export.demo.bundle import CAM_DEFAULTS, GENERATOR_DEFAULTS
