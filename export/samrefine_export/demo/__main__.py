@@ -28,7 +28,7 @@ Folder = click.Path(path_type=Path, file_okay=False)
 
 @click.group()
 def main() -> None:
-    """The demo networks, trained on procedural photographs only."""
+    """The demo networks, trained on procedural images only."""
 
 
 @main.command()
@@ -109,7 +109,7 @@ def evaluate(weights: Path, scenes: int) -> None:
 @click.option("--out", type=Folder, default=Path("samrefine_rt/demo_bundle"), show_default=True)
 @click.option("--images", type=Folder, default=Path("samrefine_rt/demo_images"), show_default=True)
 def export(weights: Path, out: Path, images: Path) -> None:
-    """Write the bundle and the photos that the wheel carries."""
+    """Write the bundle and the images that the wheel carries."""
     write_demo_bundle(weights, out)
     write_demo_images(images, DEMO_SCENES)
 

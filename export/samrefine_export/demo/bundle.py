@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from samrefine_export.cam import CamNetwork, export_cam_network
-from samrefine_export.demo.model import build_demo_classifier, build_demo_sam
+from samrefine_export.demo.model import STRIDE, build_demo_classifier, build_demo_sam
 from samrefine_export.demo.scenes import CLASSES
 from samrefine_export.sam import export_sam_module
 
@@ -20,14 +20,14 @@ GENERATOR_DEFAULTS: dict[str, Any] = {
     "stability_score_offset": 0.3,
     "box_nms_thresh": 0.7,
 }
-"""for a small model with soft edges; chosen on scenes that are neither trained on nor held out"""
+"""For a small model with soft edges, chosen on scenes neither trained on nor held out."""
 
 CAM_DEFAULTS: dict[str, Any] = {
     "scales": [0.625, 0.875, 1.125],
     "background_score": 0.25,
     "max_side": 256,
 }
-"""the classifier learnt on crops of 128 and 192 pixels"""
+"""The classifier learnt on crops of 128 and 192 pixels."""
 
 
 def write_demo_bundle(weights: Path, out: Path) -> None:
@@ -40,7 +40,7 @@ def write_demo_bundle(weights: Path, out: Path) -> None:
     )
     classifier, about = build_demo_classifier(), _load(weights / "demo_cam.pt")
     classifier.load_state_dict(about.pop("state_dict"))
-    network = CamNetwork(classifier.eval(), stride=8)
+    network = CamNetwork(classifier.eval(), stride=STRIDE)
     export_cam_network(network, list(CLASSES), out, arch="demo", defaults=CAM_DEFAULTS, name="demo")
 
 

@@ -1,4 +1,4 @@
-"""What the demo bundle achieves with the real runtime, on scenes it never saw."""
+"""What the demo bundle achieves with the runtime, on scenes it was never trained on."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class DemoFigures:
     pseudo: Evaluation
     refined: Evaluation
     prompts: float
-    """mean number of point prompts a scene"""
+    """Mean number of point prompts per scene."""
     seconds: float
-    """mean time of a scene"""
+    """Mean seconds per scene."""
 
     @property
     def gain(self) -> float:

@@ -16,9 +16,13 @@ from samrefine_export.third_party import (
 )
 
 IMAGE_SIZE = 192
+"""Side of the SAM encoder's square input, pixels."""
 STRIDE = 8
+"""Image pixels per position of the SAM's embedding and of the classifier's maps."""
 DIM = 96
+"""Channels of the embedding."""
 CAM_SIZE = 256
+"""Longest side the classifier is made for, pixels."""
 
 
 def _conv(
@@ -30,7 +34,7 @@ def _conv(
 
 
 class InvertedBottleneck(nn.Module):
-    """Inverted bottleneck: (B, into, H, W) to (B, out, H/stride, W/stride)."""
+    """Inverted residual bottleneck: (B, into, H, W) to (B, out, H/stride, W/stride)."""
 
     def __init__(
         self, into: int, out: int, stride: int = 1, expand: int = 3, dilation: int = 1
@@ -43,7 +47,7 @@ class InvertedBottleneck(nn.Module):
         self.residual = into == out and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, out, H/stride, W/stride)."""
+        """Return features (B, out, H/stride, W/stride)."""
         y = self.narrow(F.relu(self.depthwise(F.relu(self.widen(x)))))
         return x + y if self.residual else y
 
@@ -57,7 +61,7 @@ class FusedConv(nn.Module):
         self.narrow = _conv(dim * expand, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of the input's shape."""
+        """Return features of the input's shape."""
         return x + self.narrow(F.relu(self.widen(x)))
 
 
@@ -77,13 +81,13 @@ class AttentionBlock(nn.Module):
         )
 
     def attend(self, x: Tensor) -> Tensor:
-        """Self-attention over tokens (B, N, C)."""
+        """Let tokens (B, N, C) attend to each other."""
         b, n, c = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of the input's shape."""
+        """Return features of the input's shape."""
         b, c, h, w = x.shape
         x = x + self.local(x)
         tokens = x.flatten(2).transpose(1, 2)
@@ -121,14 +125,14 @@ class TinyEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embedding (B, DIM, S/8, S/8)."""
+        """Return the embedding (B, DIM, S/8, S/8)."""
         fine = self.stage8(self.stage4(self.stem(x)))
         coarse = self.up(self.stage16(self.down(fine)))
         return self.neck(fine + F.interpolate(coarse, scale_factor=2.0, mode="nearest"))
 
 
 def build_demo_sam(image_size: int = IMAGE_SIZE) -> Sam:
-    """The demo SAM, untrained: segment-anything's own prompt encoder and mask decoder, smaller.
+    """Build the demo SAM, untrained: smaller, with segment-anything's decoder classes.
 
     Weights fit any `image_size` that is a multiple of 16.
     """
@@ -172,11 +176,11 @@ class DemoClassifier(nn.Module):
         self.classifier = nn.Conv2d(w8, classes, 1, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw maps (B, C, ceil(h/8), ceil(w/8)) and logits (B, C), their mean over positions."""
+        """Return raw maps (B, C, ceil(h/8), ceil(w/8)) and logits (B, C), the maps' mean."""
         cam = self.classifier(F.relu(self.stage8(self.stage4(self.stem(x)))))
         return cam, cam.mean(dim=(2, 3))
 
 
 def build_demo_classifier(classes: int = len(CLASSES)) -> DemoClassifier:
-    """The demo CAM classifier, untrained."""
+    """Build the demo CAM classifier, untrained."""
     return DemoClassifier(classes)
