@@ -15,7 +15,7 @@ from samrefine_export.precision import quantise_int8
 from samrefine_export.sam import MODELS, export_sam, load_sam, random_sam
 from samrefine_export.sam.decoder import PromptDecoder
 from samrefine_export.sam.encoder import with_plain_attention
-from samrefine_export.sam.everything import EverythingDecoder
+from samrefine_export.sam.everything import EverythingDecoder, LayerTensors, SharedTensors
 from samrefine_runtime.session import OrtSession
 from tests.small_sam import build_small_sam, small_sam
 
@@ -105,6 +105,20 @@ def test_an_image_that_the_tokens_cancel_gives_finite_masks() -> None:
     everything = EverythingDecoder(sam.prompt_encoder, sam.mask_decoder)
     outputs = everything(embedding, torch.rand(40, 2) * 256, torch.tensor(-torch.inf))
     assert all(torch.isfinite(output).all() for output in outputs)
+
+
+def test_shared_tensors_keep_their_order_when_flat() -> None:
+    numbers = iter(range(100))
+    fields = len(LayerTensors._fields)
+    layers = tuple(
+        LayerTensors(*(torch.tensor(next(numbers)) for _ in range(fields))) for _ in range(2)
+    )
+    shared = SharedTensors(layers, *(torch.tensor(next(numbers)) for _ in range(3)))
+    assert [int(tensor) for tensor in shared.flat()] == list(range(13))
+    assert SharedTensors.from_flat(shared.flat()) == shared
+    named = dict(zip(SharedTensors.names(2), range(13), strict=True))
+    assert (named["layer0_keys"], named["layer1_keys"], named["final_keys"]) == (0, 5, 10)
+    assert (named["layer1_variance"], named["upscaling"]) == (9, 12)
 
 
 def test_no_survivor_gives_empty_arrays(small_bundle: Path) -> None:

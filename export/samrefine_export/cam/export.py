@@ -30,6 +30,9 @@ TOLERANCE = 1e-4
 MAX_CLASSES = 254
 """Label maps are uint8 with 0 for background and 255 for void."""
 
+_CALIBRATED = (4, 3, 96, 96)
+"""(B, 3, H, W) of the noise that random networks are calibrated with."""
+
 _TRACED = (2, 3, 96, 128)
 """(B, 3, H, W) of the image that the graph is traced with."""
 
@@ -204,13 +207,12 @@ def calibrate(module: nn.Module) -> None:
 
     Without it, activations grow with depth until every class of random weights saturates.
     """
-    # Momentum None averages over batches, so that one batch replaces what was there
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None
+        norm.momentum = None  # the plain mean over batches, so the one batch counts fully
         norm.train()
-    module(torch.randn(4, 3, 96, 96))
+    module(torch.randn(_CALIBRATED))
     module.eval()
 
 

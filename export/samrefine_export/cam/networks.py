@@ -76,7 +76,7 @@ class PooledLinear(nn.Module):
         self.register_buffer("map_weight", self.weight[:, :, None, None])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,3,h,w) -> maps (B,C,h/s,w/s), logits (B,C)."""
+        """Return maps (B,C,h/s,w/s) and logits (B,C) of images (B,3,h,w)."""
         features = self.features(image)
         # The linear layer at every position, and after average pooling
         maps = F.conv2d(features, self.map_weight)

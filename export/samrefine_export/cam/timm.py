@@ -21,6 +21,9 @@ from samrefine_export.errors import first_line
 from samrefine_export.third_party import import_timm
 from samrefine_runtime.errors import SettingsError
 
+_EXACT = 1e-9
+"""Difference of float64 results that compute the same, relative to their scale."""
+
 
 class _TimmFeatures(nn.Module):
     """The features (B,F,h/s,w/s) of a timm network, whichever its own axis order."""
@@ -138,7 +141,7 @@ def fold_head(
     noise = torch.randn(features.shape, generator=_seeded(), dtype=features.dtype)
     for probe in (features, noise, 30 * noise, 0.1 * features):
         expected, folded = head(probe), probe.mean(positions) @ weight.T + bias
-        if not (expected - folded).abs().max() <= 1e-9 * (1 + expected.abs().max()):
+        if not (expected - folded).abs().max() <= _EXACT * (1 + expected.abs().max()):
             return None
     return weight, bias
 

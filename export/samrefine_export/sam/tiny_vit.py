@@ -40,9 +40,9 @@ class TinyViTSizes:
     img_size: int = 1024
     """Side of the square input in pixels, a multiple of 16."""
     dims: tuple[int, int, int, int] = (64, 128, 160, 320)
-    """Channels."""
+    """Channels of each stage."""
     depths: tuple[int, int, int, int] = (2, 2, 6, 2)
-    """Blocks."""
+    """Blocks in each stage."""
     heads: tuple[int, int, int, int] = (2, 4, 5, 10)
     """Attention heads; the first stage is convolutional and ignores its entry."""
     windows: tuple[int, int, int, int] = (7, 7, 14, 7)
@@ -72,16 +72,16 @@ class WindowGrid:
 
     @property
     def rows(self) -> int:
-        """Windows from top to bottom."""
+        """Number of windows from top to bottom."""
         return -(-self.height // self.window)
 
     @property
     def columns(self) -> int:
-        """Windows from left to right."""
+        """Number of windows from left to right."""
         return -(-self.width // self.window)
 
     def split(self, x: Tensor) -> Tensor:
-        """(B,h,w,C) -> (B*rows*columns, window*window, C), windows in row-major order."""
+        """Cut (B,h,w,C) into (B*rows*columns, window*window, C), windows in row-major order."""
         side = self.window
         bottom, right = self.rows * side - self.height, self.columns * side - self.width
         if bottom or right:
@@ -90,7 +90,7 @@ class WindowGrid:
         return x.transpose(2, 3).reshape(-1, side * side, self.channels)
 
     def join(self, windows: Tensor) -> Tensor:
-        """(B*rows*columns, window*window, C) -> (B,h,w,C); undoes `split` and drops the padding."""
+        """Undo `split`: (B*rows*columns, window*window, C) to (B,h,w,C), without the padding."""
         side = self.window
         x = windows.reshape(-1, self.rows, self.columns, side, side, self.channels)
         x = x.transpose(2, 3).reshape(-1, self.rows * side, self.columns * side, self.channels)
@@ -113,7 +113,7 @@ class ConvNorm(nn.Sequential):
 
 
 class PatchEmbed(nn.Module):
-    """Image to features at stride 4, by two convolutions."""
+    """Two convolutions from the image to features at stride 4."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class PatchEmbed(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B,3,H,W) -> (B,C,H/4,W/4)."""
+        """Map (B,3,H,W) to (B,C,H/4,W/4)."""
         features: Tensor = self.seq(image)
         return features
 
@@ -138,7 +138,7 @@ class MBConv(nn.Module):
         self.conv3 = ConvNorm(hidden, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,h,w) -> (B,C,h,w)."""
+        """Map (B,C,h,w) to (B,C,h,w)."""
         hidden = F.gelu(self.conv2(F.gelu(self.conv1(x))))
         return F.gelu(x + self.conv3(hidden))
 
@@ -153,7 +153,7 @@ class PatchMerging(nn.Module):
         self.conv3 = ConvNorm(outputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,h,w) -> (B,out,h/stride,w/stride)."""
+        """Map (B,C,h,w) to (B,out,h/stride,w/stride)."""
         merged: Tensor = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
         return merged
 
@@ -178,7 +178,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("attention_bias_idxs", _distance_index(window), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,N,C) -> (B,N,C), B counting windows."""
+        """Attend inside windows: map (B,N,C) to (B,N,C), B counting windows."""
         # Each head's q, k and v lie together: (B,N,heads,3*d) -> (B,heads,N,3*d).
         qkv = self.qkv(self.norm(x)).reshape(-1, self.tokens, self.heads, 3 * self.head_dim)
         query, key, value = qkv.transpose(1, 2).split(self.head_dim, dim=-1)
@@ -189,7 +189,7 @@ class WindowAttention(nn.Module):
         return attended
 
     def _bias(self) -> Tensor:
-        """Bias of every pair of tokens, (heads,N,N).
+        """Return the bias of every pair of tokens, (heads,N,N).
 
         Gathered at each call, and folded by exporters: a stored copy, as MobileSAM's own code
         keeps, is stale when weights are loaded after `eval()`.
@@ -208,7 +208,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(_EXPANSION * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(...,C) -> (...,C)."""
+        """Map (...,C) to (...,C)."""
         mixed: Tensor = self.fc2(F.gelu(self.fc1(self.norm(x))))
         return mixed
 
@@ -224,7 +224,7 @@ class TransformerBlock(nn.Module):
         self.mlp = Mlp(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,h,w) -> (B,C,h,w)."""
+        """Map (B,C,h,w) to (B,C,h,w)."""
         # Attend inside windows, mix neighbours across them, then the MLP
         tokens = _channels_last(x)
         tokens = tokens + self.grid.join(self.attn(self.grid.split(tokens)))
@@ -241,7 +241,7 @@ class EncoderStage(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,h,w) -> (B,out,h/stride,w/stride)."""
+        """Map (B,C,h,w) to (B,out,h/stride,w/stride)."""
         x = self.blocks(x)
         return x if self.downsample is None else self.downsample(x)
 
@@ -256,7 +256,7 @@ class ChannelNorm(nn.LayerNorm):
         super().__init__(channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,h,w) -> (B,C,h,w)."""
+        """Map (B,C,h,w) to (B,C,h,w)."""
         return _channels_first(super().forward(_channels_last(x)))
 
 
@@ -279,9 +279,10 @@ class TinyViT(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B,3,1024,1024) float32, normalised and padded as for SAM -> (B,256,64,64) float32.
+        """Return the embedding (B,256,64,64) of images (B,3,1024,1024), padded and normalised.
 
-        In other sizes (B,3,img_size,img_size) -> (B,out_channels,img_size/16,img_size/16).
+        In other sizes it is (B,out_channels,img_size/16,img_size/16) of (B,3,img_size,img_size).
+        Both are float32; images are prepared as for SAM.
         """
         embedding: Tensor = self.neck(self.layers(self.patch_embed(image)))
         return embedding
@@ -353,10 +354,10 @@ def _distance_index(window: int) -> Tensor:
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """(B,C,h,w) -> (B,h,w,C)."""
+    """Map (B,C,h,w) to (B,h,w,C)."""
     return x.permute(0, 2, 3, 1)
 
 
 def _channels_first(x: Tensor) -> Tensor:
-    """(B,h,w,C) -> (B,C,h,w)."""
+    """Map (B,h,w,C) to (B,C,h,w)."""
     return x.permute(0, 3, 1, 2)
