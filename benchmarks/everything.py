@@ -9,9 +9,6 @@ also measures the peak memory.
 
 from __future__ import annotations
 
-import samrefine_export  # noqa: F401  (makes segment-anything importable beside a CPU torch)
-
-# isort: split
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,13 +20,11 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything import SamPredictor
-from segment_anything.modeling import Sam
-from segment_anything.utils import amg
 
 from benchmarks.one_run import run_alone
 from benchmarks.setting import KEPT, SEED, alternate, benchmark_image, machine, random_bundle, row
 from samrefine_export.sam import MODELS, random_sam
+from samrefine_export.third_party import Sam, SamPredictor, amg
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.masks.resample import MaskResampler
 from samrefine_runtime.sam.encoder import preprocess

@@ -40,7 +40,7 @@ def _reference(model: str, threads: int, settings: dict[str, Any]) -> Callable[[
     import torch
 
     from samrefine_export.sam import MODELS, random_sam
-    from tests.parity.reference import everything
+    from samrefine_export.sam.reference import everything
 
     torch.set_num_threads(threads)
     sam = random_sam(MODELS[model], SEED)

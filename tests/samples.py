@@ -9,12 +9,14 @@ import pytest
 
 from benchmarks.samples import VOC, synthetic, voc_images
 from samrefine_runtime.backends import SessionOptions
+from samrefine_runtime.backends.ort import OrtSession
 
 __all__ = [
     "DATA",
     "ONE_THREAD",
     "SHAPES",
     "VOC",
+    "cpu_session",
     "needs_voc",
     "pycocotools",
     "synthetic",
@@ -26,6 +28,12 @@ DATA = Path(__file__).parent / "data"
 needs_voc = pytest.mark.skipif(not VOC.is_dir(), reason=f"no VOC images at {VOC}")
 
 ONE_THREAD = SessionOptions(threads=1)
+
+
+def cpu_session(path: Path) -> OrtSession:
+    """Open an .onnx file that belongs to no bundle."""
+    return OrtSession(path, ["CPUExecutionProvider"], ONE_THREAD)
+
 
 SHAPES = {
     "landscape": (90, 160),

@@ -1,9 +1,11 @@
 """A classifier that sees colours: its maps are right by construction, at any size."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 
-from samrefine_export.cam_networks import CamNetwork
+from samrefine_export.cam import CamNetwork
 
 CLASSES = ("red", "green", "blue")
 STRIDE = 4

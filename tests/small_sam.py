@@ -1,20 +1,20 @@
 """Small SAMs from segment-anything's own classes, with seeded random weights."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch
-from segment_anything.modeling import (
+
+from samrefine_export.sam import random_sam
+from samrefine_export.sam.tiny_vit import PIXEL_MEAN, PIXEL_STD
+from samrefine_export.third_party import (
     ImageEncoderViT,
     MaskDecoder,
     PromptEncoder,
     Sam,
     TwoWayTransformer,
 )
-
-from samrefine_export.sam import random_sam
-
-PIXEL_MEAN = [123.675, 116.28, 103.53]
-PIXEL_STD = [58.395, 57.12, 57.375]
 
 
 def build_small_sam(size: int = 256, dim: int = 32) -> Sam:
@@ -43,8 +43,8 @@ def build_small_sam(size: int = 256, dim: int = 32) -> Sam:
             iou_head_depth=3,
             iou_head_hidden_dim=32,
         ),
-        pixel_mean=PIXEL_MEAN,
-        pixel_std=PIXEL_STD,
+        pixel_mean=list(PIXEL_MEAN),
+        pixel_std=list(PIXEL_STD),
     )
 
 

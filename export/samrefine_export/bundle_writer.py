@@ -19,7 +19,7 @@ from samrefine_runtime.errors import BundleError
 
 
 class BundleWriter:
-    """Collects graphs and settings in a folder beside the bundle and swaps it in at the end.
+    """Collects graphs and settings in a folder beside the bundle and replaces the bundle with it.
 
     A context manager: a clean exit puts the bundle in place, an exception leaves whatever was
     there before untouched.
@@ -56,10 +56,11 @@ class BundleWriter:
         self.manifest[section] = value
 
     def add_graph(self, name: str, onnx_path: Path) -> None:
-        """Move an .onnx file and its external data in as graph `name`, under its own file names.
+        """Move an .onnx file and its external data into the bundle as graph `name`.
 
-        External data that an earlier graph brought along is shared.
+        Files keep their names. External data that came with an earlier graph is shared.
         """
+        # Move the files, unless an earlier graph already brought the external data
         model = onnx.load(onnx_path, load_external_data=False)
         files = [onnx_path.name, *external_files(model)]
         for file in files:
@@ -72,7 +73,7 @@ class BundleWriter:
         }
 
     def _finish(self) -> None:
-        """Copy the graphs that stay, write the manifest, and check the result as a reader would."""
+        """Copy the graphs that stay, write the manifest, and check the result by loading it."""
         for graph in self.manifest["graphs"].values():
             for entry in graph["files"]:
                 target = self.staging / entry["file"]
@@ -85,12 +86,13 @@ class BundleWriter:
 
 
 def external_files(model: onnx.ModelProto) -> list[str]:
-    """Names of the external data files of a graph, each once."""
+    """Return the names of the external data files of a graph, each once."""
     tensors = model.graph.initializer
     return sorted({ExternalDataInfo(t).location for t in tensors if uses_external_data(t)})
 
 
 def _starting_manifest(folder: Path, name: str | None) -> dict[str, Any]:
+    """Return a copy of the manifest in `folder`, or that of an empty bundle."""
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder} exists and is not a folder")
     if folder.exists() and any(folder.iterdir()):
@@ -107,6 +109,7 @@ def _starting_manifest(folder: Path, name: str | None) -> dict[str, Any]:
 
 
 def _describe(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    """Describe an input or output as the manifest does; names stand for dynamic axes."""
     tensor = value.type.tensor_type
     return {
         "name": value.name,

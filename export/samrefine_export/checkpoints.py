@@ -1,4 +1,4 @@
-"""Reads PyTorch checkpoints, running no code in them, and says plainly what does not fit."""
+"""Reads PyTorch checkpoints, running no code in them, and names what does not fit."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from torch import Tensor, nn
 from samrefine_export.errors import CheckpointError, first_line
 
 _WRAPPERS = ("state_dict", "model")
+"""Keys under which training scripts store the weights."""
+_PARALLEL_PREFIX = "module."
+"""What DataParallel puts before every name."""
 _SHOWN = 3
+"""Names listed in a message before it ends in an ellipsis."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a `.pth`, `.pt` or `.safetensors` file, on the CPU.
+    """Return the tensors of a `.pth`, `.pt` or `.safetensors` file, on the CPU.
 
     What training scripts wrap around them is taken off: the keys `state_dict` and `model`, and the
     `module.` of DataParallel. Entries that are not tensors are left out. Pickled code never runs.
@@ -38,7 +42,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load every weight of `module`, in place.
+    """Load the weights of `module` in place, every one of them.
 
     Only `num_batches_tracked`, which inference does not use and old checkpoints lack, may be
     missing.
@@ -51,6 +55,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
     Raises:
         CheckpointError: a name is missing or unexpected, or a shape differs; names the first few.
     """
+    # Compare names and shapes
     own = module.state_dict()
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in own]
@@ -59,6 +64,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
         for k in own
         if k in state and state[k].shape != own[k].shape
     ]
+    # Report all differences at once
     faults = [
         _few(f"{len(missing)} missing", missing),
         _few(f"{len(unexpected)} unexpected", unexpected),
@@ -71,6 +77,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
 
 
 def _load_pickle(path: Path) -> Any:
+    """Return what a .pth or .pt file holds, refusing pickles that name code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -88,7 +95,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file  # timm brings it
     except ImportError as error:
-        raise CheckpointError(f"{path}: reading it takes `pip install safetensors`") from error
+        raise CheckpointError(f"{path} needs safetensors: pip install safetensors") from error
     try:
         return load_file(path)
     except Exception as error:  # its error type is not public
@@ -96,24 +103,25 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    """The named tensors in what a file held, empty if there are none."""
+    """Return the named tensors in a file's content, empty if there are none."""
     while isinstance(content, Mapping):
         inner = next((content[k] for k in _WRAPPERS if isinstance(content.get(k), Mapping)), None)
         if inner is None:
             named = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-            return {name.removeprefix("module."): tensor for name, tensor in named.items()}
+            return {name.removeprefix(_PARALLEL_PREFIX): tensor for name, tensor in named.items()}
         content = inner
     return {}
 
 
 def _kind(content: Any) -> str:
+    """Describe content that is no state dict, for a message."""
     if isinstance(content, Mapping):
         return _few("found only the keys", [str(key) for key in content]) or "found an empty dict"
     return f"found a {type(content).__name__}"
 
 
 def _few(heading: str, names: Iterable[str]) -> str:
-    """`heading (first, second, third, …)`, or nothing where there are no names."""
+    """Return `heading (first, second, third, …)`, or nothing where there are no names."""
     names = list(names)
     if not names:
         return ""

@@ -1,4 +1,4 @@
-"""What can go wrong in an export."""
+"""Errors of an export."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class CheckpointError(SamrefineError):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of another library's message, at most 200 characters."""
+    """Return the first line of another library's message, at most 200 characters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,4 +1,4 @@
-"""One torch module to one ONNX file."""
+"""Exports one torch module to one ONNX file, and lets files share their weights."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ from torch import Tensor, nn
 from samrefine_export.errors import ExportError, first_line
 
 OPSET = 20
-"""Gelu and LayerNormalization are single operators from 20 on"""
+"""Gelu and LayerNormalization are single operators from 20 on."""
 
 _SHARED_FROM = 1024
+"""Bytes from which a tensor is worth a place in the shared file."""
+
 _ALIGNMENT = 64
-"""bytes; so that runtimes can map the file into memory"""
+"""Bytes, so that runtimes can map the file into memory."""
 
 _EMBEDDED_LIMIT = 1_800_000_000
-"""bytes; protobuf ends at 2 GB, beyond this the weights go to external data"""
+"""Bytes of weights beyond which they go to external data: protobuf ends at 2 GB."""
+
+_LARGEST_DIM = 1 << 20
+"""Upper bound of every dynamic axis, far beyond any number of prompts or points."""
 
 
 def export_graph(
@@ -49,9 +54,10 @@ def export_graph(
         ExportError: torch cannot export the module.
     """
     axes = {name: dict((dynamic or {}).get(name, {})) for name in inputs}
-    size = sum(t.numel() * t.element_size() for t in module.state_dict().values())
+    weight_bytes = sum(t.numel() * t.element_size() for t in module.state_dict().values())
     try:
         with warnings.catch_warnings(), torch.no_grad():
+            # torch warns of and logs its own inner workings in every export
             warnings.simplefilter("ignore")
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)
             program = torch.onnx.export(
@@ -67,7 +73,7 @@ def export_graph(
     except Exception as error:  # torch.export raises many types
         raise ExportError(f"torch cannot export {path.name}: {first_line(error)}") from error
     assert program is not None  # only without dynamo
-    program.save(str(path), external_data=size > _EMBEDDED_LIMIT)
+    program.save(str(path), external_data=weight_bytes > _EMBEDDED_LIMIT)
     _strip_traces(path)
 
 
@@ -82,6 +88,7 @@ def share_weights(paths: Sequence[Path], data: Path) -> None:
     with data.open("wb") as file:
         for path in paths:
             model = onnx.load(path)
+            # Small tensors stay inside: shape inference reads them
             for tensor in model.graph.initializer:
                 if tensor.ByteSize() >= _SHARED_FROM:
                     _move_out(tensor, file, data.name, places)
@@ -91,19 +98,28 @@ def share_weights(paths: Sequence[Path], data: Path) -> None:
 def _move_out(
     tensor: onnx.TensorProto, file: BinaryIO, name: str, places: dict[bytes, tuple[int, int]]
 ) -> None:
+    """Refer `tensor` to its bytes in the shared file, writing them where they are new.
+
+    Args:
+        tensor: changed in place.
+        file: open for writing.
+        name: of the file, as the graph is to call it.
+        places: offset and length of all bytes written so far, by their hash; extended.
+    """
     raw = onnx.numpy_helper.to_array(tensor).tobytes()
     key = hashlib.sha256(raw).digest()
     if key not in places:
         file.write(bytes(-file.tell() % _ALIGNMENT))
         places[key] = (file.tell(), len(raw))
         file.write(raw)
+    # onnx sets external data only on tensors that hold raw bytes
     tensor.raw_data = raw
     set_external_data(tensor, name, *places[key])
     tensor.ClearField("raw_data")
 
 
 def _by_parameter(module: nn.Module, values: Sequence[Any]) -> tuple[Any, ...]:
-    """One value a parameter of `forward`; those of `*args` in a tuple of their own."""
+    """Return values one per parameter of `forward`, those of `*args` in a tuple of their own."""
     parameters = list(inspect.signature(module.forward).parameters.values())
     if parameters[-1].kind is not inspect.Parameter.VAR_POSITIONAL:
         return tuple(values)
@@ -112,12 +128,15 @@ def _by_parameter(module: nn.Module, values: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _dims(axes: Mapping[int, str]) -> dict[int, Any]:
-    return {axis: torch.export.Dim(name, min=1, max=1 << 20) for axis, name in axes.items()}
+    # A single prompt is a valid batch
+    return {axis: torch.export.Dim(name, min=1, max=_LARGEST_DIM) for axis, name in axes.items()}
 
 
 def _strip_traces(path: Path) -> None:
-    """Drop the Python stack traces torch stores with every node: they hold the paths of the
-    exporting machine and change from one to the next."""
+    """Drop the Python stack traces that torch stores with every node.
+
+    They hold the paths of the exporting machine and change from one machine to the next.
+    """
     model = onnx.load(path, load_external_data=False)
     model.graph.ClearField("metadata_props")
     model.ClearField("metadata_props")

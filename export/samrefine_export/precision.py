@@ -1,4 +1,4 @@
-"""Smaller number formats, written into the graph."""
+"""Smaller number formats for the weights of a graph."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from samrefine_export.errors import ExportError
 
 PRECISIONS = ("fp32", "int8")
+"""Number formats of a bundle's encoder."""
 
 
 def quantise_int8(path: Path) -> None:
-    """Rewrite a graph in place with int8 matrix products, activations scaled as they come.
+    """Rewrite a graph in place with int8 matrix products, activations scaled at run time.
 
     Only the products of linear layers are touched: quantised convolutions are slower on CPUs and
     ruin depthwise ones, and the tables of relative positions are stacks of matrices, for which
@@ -44,7 +45,7 @@ def quantise_int8(path: Path) -> None:
 
 
 def _not_layers(path: Path) -> list[str]:
-    """Names of the matrix products whose right side is not one constant matrix."""
+    """Return the names of the matrix products whose right side is not one constant matrix."""
     graph = onnx.load(path, load_external_data=False).graph
     matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
     products = (node for node in graph.node if node.op_type == "MatMul")

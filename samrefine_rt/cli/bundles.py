@@ -1,17 +1,28 @@
-"""How commands open the bundle they are given."""
+"""Opening the bundle a command was given."""
 
 import click
 
 from samrefine_runtime.bundle import Bundle
 
 
-def open_bundle(name: str) -> Bundle:
-    """Load a bundle and warn if its weights are random. Raises BundleError."""
+def open_bundle(name: str, *, is_suited: bool = False) -> Bundle:
+    """Load a bundle, with a warning where its output may mislead.
+
+    Args:
+        name: folder of the bundle, or the name of an embedded one.
+        is_suited: whether the images are known to be what the bundle was made for.
+
+    Raises:
+        BundleError: the bundle is not sound.
+    """
     bundle = Bundle.load(name)
     if bundle.random_seed is not None:
-        click.echo(
-            f"Warning: {name} holds random weights (seed {bundle.random_seed}); "
-            "its output means nothing",
-            err=True,
-        )
+        _warn(f"{name} holds random weights (seed {bundle.random_seed}); its output means nothing")
+    caution = bundle.manifest.get("caution")
+    if caution and not is_suited:
+        _warn(f"{name}: {' '.join(str(caution).split())}")
     return bundle
+
+
+def _warn(message: str) -> None:
+    click.echo(f"Warning: {message}", err=True)

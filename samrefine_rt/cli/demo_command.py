@@ -40,7 +40,7 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
     From nothing but the classes in each of six images, it writes pixel labels, compares them with
     the ground truth before and after the refinement, and writes report.html.
     """
-    labeler = Labeler(open_bundle("demo"), refinement=DRAWN_SCENES, session=session)
+    labeler = Labeler(open_bundle("demo", is_suited=True), refinement=DRAWN_SCENES, session=session)
     images = demo_images(labeler.classes)
     writer = LabelWriter(
         out,

@@ -29,7 +29,7 @@ def inspect(bundle: str | None, named: str | None, json_file: Path | None) -> No
     name = bundle or named
     if name is None:
         raise click.UsageError('which bundle? Give its folder, or "demo" for the embedded one.')
-    loaded = open_bundle(name)
+    loaded = open_bundle(name, is_suited=True)
     if write_results(loaded.manifest, json_file):
         return
     click.echo(f"{loaded.name} ({loaded.precision}), format {loaded.manifest['format_version']}")

@@ -114,19 +114,20 @@ def test_failed_export_leaves_an_existing_bundle(
     folder: Path, small_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first graph is exported, the second fails."""
-    from samrefine_export import sam as exporter
     from samrefine_export.errors import ExportError
+    from samrefine_export.sam import export as exporter
 
-    def fails(*arguments: object) -> None:
-        raise ExportError("torch cannot export decoder.onnx: no more room")
-
-    def writes(sam: object, path: Path) -> None:
+    def export_graph(
+        module: object, inputs: object, outputs: object, path: Path, **options: object
+    ) -> None:
+        if path.name == "decoder.onnx":
+            raise ExportError("torch cannot export decoder.onnx: no more room")
         shutil.copy(small_bundle / "cam.onnx", path)
 
     shutil.copytree(small_bundle, folder / "kept")
     before = {name: (folder / "kept" / name).read_bytes() for name in files_in(folder / "kept")}
     monkeypatch.setitem(MODELS, "vit_b", small_sam)  # type: ignore[arg-type]
-    monkeypatch.setattr(exporter, "_GRAPHS", {"encoder": writes, "decoder": fails})
+    monkeypatch.setattr(exporter, "export_graph", export_graph)
     options = ["--model", "vit_b", "--checkpoint", "small.pth"]
     assert "no more room" in refused(folder, *options, "-q")
     assert "no more room" in failed(run("export", "sam", *options, "--out", "kept", "-q"), 2)

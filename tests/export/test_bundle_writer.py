@@ -1,5 +1,7 @@
 """Bundles are written whole or not at all, and as the schema says."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

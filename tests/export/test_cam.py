@@ -1,4 +1,4 @@
-"""export_cam: class lists, architectures that are refused, networks of one's own, bundles."""
+"""export_cam: class lists, architectures that are refused, custom networks, bundles."""
 
 from __future__ import annotations
 
@@ -8,26 +8,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("torchvision")
-pytest.importorskip("onnx")
-
-from torch import Tensor, nn  # noqa: E402
-
-from samrefine_export.cam import (  # noqa: E402
+from samrefine_export.cam import (
     CamNetwork,
     export_cam,
     export_cam_network,
     read_classes,
 )
-from samrefine_export.cam_archs import build_network  # noqa: E402
-from samrefine_export.cam_timm import fold_head  # noqa: E402
-from samrefine_export.checkpoints import CheckpointError  # noqa: E402
-from samrefine_export.errors import ExportError  # noqa: E402
-from samrefine_runtime.bundle import Bundle, sha256_of  # noqa: E402
-from samrefine_runtime.cam import CamClassifier  # noqa: E402
-from samrefine_runtime.errors import SettingsError  # noqa: E402
+from samrefine_export.cam.archs import build_network
+from samrefine_export.cam.timm import fold_head
+from samrefine_export.errors import CheckpointError, ExportError
+from samrefine_export.third_party import import_timm, torchvision_model
+from samrefine_runtime.bundle import Bundle, sha256_of
+from samrefine_runtime.cam import CamClassifier
+from samrefine_runtime.errors import SettingsError
+from tests.samples import ONE_THREAD, cpu_session
 
 CLASSES = ["cat", "dog", "tram"]
 
@@ -92,7 +89,6 @@ class TestArguments:
             export_cam(arch, None, CLASSES, tmp_path / "b", random_weights=0)
 
     def test_unknown_timm_network(self, tmp_path: Path) -> None:
-        pytest.importorskip("timm")
         with pytest.raises(SettingsError, match=r"no network 'resnet19' \("):
             export_cam("timm:resnet19", None, CLASSES, tmp_path / "b", random_weights=0)
 
@@ -107,16 +103,13 @@ class TestArguments:
             build_network("resnet18", 3, None, last_stride=4)
         with pytest.raises(SettingsError, match="ReCAM"):
             build_network("resnet18", 3, None, recam_state={})
-        pytest.importorskip("timm")
         with pytest.raises(SettingsError, match="applies to ResNets"):
             build_network("timm:test_efficientnet", 3, None, last_stride=1)
 
 
 class TestCheckpoints:
     def resnet18(self, path: Path, outputs: int) -> Path:
-        from torchvision.models import resnet18
-
-        torch.save(resnet18(num_classes=outputs).state_dict(), path)
+        torch.save(torchvision_model("resnet18", num_classes=outputs).state_dict(), path)
         return path
 
     def test_other_number_of_classes(self, tmp_path: Path) -> None:
@@ -124,7 +117,7 @@ class TestCheckpoints:
         with pytest.raises(CheckpointError, match="knows 5 classes, the class list has 3"):
             export_cam("resnet18", file, CLASSES, tmp_path / "b")
         assert not (tmp_path / "b").exists()
-        with pytest.raises(CheckpointError, match="has 6; the background is no class"):
+        with pytest.raises(CheckpointError, match="has 6; the background is not one of them"):
             export_cam("resnet18", file, ["background", *"abcde"], tmp_path / "b")
 
     @pytest.mark.parametrize("arch", ["irn_resnet50", "resnet34"])
@@ -134,8 +127,7 @@ class TestCheckpoints:
             export_cam(arch, file, CLASSES, tmp_path / "b")
 
     def test_timm_head_of_other_size(self, tmp_path: Path) -> None:
-        timm = pytest.importorskip("timm")
-        net = timm.create_model("test_efficientnet", num_classes=7)
+        net = import_timm().create_model("test_efficientnet", num_classes=7)
         torch.save(net.state_dict(), tmp_path / "a.pth")
         with pytest.raises(CheckpointError, match="knows 7 classes, the class list has 3"):
             export_cam("timm:test_efficientnet", tmp_path / "a.pth", CLASSES, tmp_path / "b")
@@ -151,7 +143,6 @@ class TestRefusals:
         ],
     )
     def test_networks_without_maps(self, name: str, why: str) -> None:
-        pytest.importorskip("timm")
         with pytest.raises(ExportError, match=f"({why}).*supported are networks that end in"):
             build_network(f"timm:{name}", 3, None)
 
@@ -197,7 +188,7 @@ class TestOwnNetwork:
         assert bundle.cam is not None and bundle.cam.has_background and bundle.cam.stride == 2
         assert bundle.manifest["cam"]["arch"] == "my_cam_for_test:build"
         image = np.random.default_rng(0).integers(0, 255, (31, 45, 3), np.uint8)
-        result = CamClassifier(bundle, threads=1).run(image, np.array([True, False, True]))
+        result = CamClassifier(bundle, session=ONE_THREAD).run(image, np.array([True, False, True]))
         assert result.maps.shape == (2, 31, 45)
         assert isinstance(result.background, np.ndarray)
 
@@ -224,11 +215,9 @@ class TestOwnNetwork:
             export_cam(arch, None, CLASSES, "bundle")
 
     def test_logits_default_to_the_mean_of_the_class_maps(self, tmp_path: Path) -> None:
-        from samrefine_runtime.backends.ort import OrtSession
-
         network = CamNetwork(small_network(4), stride=4, has_background=True)
         export_cam_network(network, CLASSES, tmp_path / "b")
-        session = OrtSession(tmp_path / "b" / "cam.onnx", backend="cpu", threads=1)
+        session = cpu_session(tmp_path / "b" / "cam.onnx")
         outputs = session.run({"image": np.random.rand(2, 3, 21, 34).astype(np.float32)})
         assert outputs["cam"].shape == (2, 4, 6, 9)
         assert outputs["logits"] == pytest.approx(outputs["cam"][:, 1:].mean((2, 3)), abs=1e-5)
@@ -280,10 +269,9 @@ class TestBundle:
         assert bundle.name == "both" and bundle.defaults == {"points_per_side": 8}
         assert bundle.cam is not None and bundle.cam.classes == ("a", "b")
         assert bundle.random_seed is None
-        assert CamClassifier(bundle, threads=1).settings.scales == (1.0,)
+        assert CamClassifier(bundle, session=ONE_THREAD).settings.scales == (1.0,)
 
     def test_random_weights_repeat(self, tmp_path: Path) -> None:
-        pytest.importorskip("timm")
         digests = set()
         for name, seed in (("a", 1), ("b", 1), ("c", 2)):
             export_cam(

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from samrefine_export.checkpoints import CheckpointError, load_strict, read_checkpoint  # noqa: E402
+from samrefine_export.checkpoints import load_strict, read_checkpoint
+from samrefine_export.errors import CheckpointError
 
 WEIGHT = torch.arange(6.0).reshape(2, 3)
 

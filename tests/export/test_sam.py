@@ -1,5 +1,7 @@
 """Exporting SAM: arguments, checkpoints, precision, what the graphs compute."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +9,14 @@ import pytest
 import torch
 
 from samrefine_export.checkpoints import read_checkpoint
-from samrefine_export.decoder import PromptDecoder
-from samrefine_export.encoder import with_plain_attention
 from samrefine_export.errors import CheckpointError, ExportError
-from samrefine_export.everything import EverythingDecoder
 from samrefine_export.graph import export_graph
 from samrefine_export.precision import quantise_int8
 from samrefine_export.sam import MODELS, export_sam, load_sam, random_sam
-from samrefine_runtime.backends.ort import OrtSession
+from samrefine_export.sam.decoder import PromptDecoder
+from samrefine_export.sam.encoder import with_plain_attention
+from samrefine_export.sam.everything import EverythingDecoder, LayerTensors, SharedTensors
+from tests.samples import cpu_session
 from tests.small_sam import build_small_sam, small_sam
 
 
@@ -56,8 +58,8 @@ def test_wrong_arguments(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_plain_attention_is_the_references(seed: int = 0) -> None:
-    encoder = small_sam(seed).image_encoder
+def test_plain_attention_is_the_references() -> None:
+    encoder = small_sam(0).image_encoder
     image = torch.randn(1, 3, encoder.img_size, encoder.img_size)
     with torch.no_grad():
         expected, actual = encoder(image), with_plain_attention(encoder)(image)
@@ -105,8 +107,22 @@ def test_an_image_that_the_tokens_cancel_gives_finite_masks() -> None:
     assert all(torch.isfinite(output).all() for output in outputs)
 
 
+def test_shared_tensors_keep_their_order_when_flat() -> None:
+    numbers = iter(range(100))
+    fields = len(LayerTensors._fields)
+    layers = tuple(
+        LayerTensors(*(torch.tensor(next(numbers)) for _ in range(fields))) for _ in range(2)
+    )
+    shared = SharedTensors(layers, *(torch.tensor(next(numbers)) for _ in range(3)))
+    assert [int(tensor) for tensor in shared.flat()] == list(range(13))
+    assert SharedTensors.from_flat(shared.flat()) == shared
+    named = dict(zip(SharedTensors.names(2), range(13), strict=True))
+    assert (named["layer0_keys"], named["layer1_keys"], named["final_keys"]) == (0, 5, 10)
+    assert (named["layer1_variance"], named["upscaling"]) == (9, 12)
+
+
 def test_no_survivor_gives_empty_arrays(small_bundle: Path) -> None:
-    session = OrtSession(small_bundle / "everything.onnx")
+    session = cpu_session(small_bundle / "everything.onnx")
     outputs = session.run(
         {
             "image_embeddings": np.zeros((1, 32, 16, 16), np.float32),
@@ -124,8 +140,8 @@ def test_int8_is_smaller_and_close(small_bundle: Path, tmp_path: Path) -> None:
     quantise_int8(path)
     assert path.stat().st_size < 0.8 * (small_bundle / "encoder.onnx").stat().st_size
     image = {"image": np.random.default_rng(0).standard_normal((1, 3, 256, 256), np.float32)}
-    exact = OrtSession(small_bundle / "encoder.onnx").run(image)["image_embeddings"]
-    rough = OrtSession(path).run(image)["image_embeddings"]
+    exact = cpu_session(small_bundle / "encoder.onnx").run(image)["image_embeddings"]
+    rough = cpu_session(path).run(image)["image_embeddings"]
     assert 0 < np.abs(exact - rough).max() < 0.1 * np.abs(exact).max()
 
 

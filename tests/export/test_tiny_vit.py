@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch")
-# Found, not imported: segment_anything may need make_importable() first.
-if not (find_spec("segment_anything") and find_spec("torchvision")):
-    pytest.skip("needs segment-anything and torchvision", allow_module_level=True)
-
-from hypothesis import given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-
-from samrefine_export._torchvision import make_importable  # noqa: E402
-from samrefine_export.tiny_vit import (  # noqa: E402
-    Attention,
+from samrefine_export.sam.tiny_vit import (
     ChannelNorm,
     ConvNorm,
     TinyViT,
     TinyViTSizes,
+    WindowAttention,
     WindowGrid,
     build_mobile_sam,
     fuse_batch_norms,
 )
+from samrefine_export.third_party import LayerNorm2d
+
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 KEYS = Path(__file__).parent / "data" / "mobile_sam_keys.json"
 # 96 pixels are maps of 12 x 12 and 6 x 6 tokens: padded, exact and larger windows all occur.
@@ -40,8 +38,8 @@ SMALL = TinyViTSizes(
 )
 
 
-def randomised(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """`module` in eval mode with no parameter or running statistic left at its neutral start.
+def randomised(module: Module, seed: int = 0) -> Module:
+    """Return `module` in eval mode with no parameter or running statistic at its neutral start.
 
     Weights are large enough for the image to reach the output.
     """
@@ -57,13 +55,13 @@ def randomised(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return module.eval()
 
 
-def photo(batch: int, side: int) -> torch.Tensor:
-    """(B,3,side,side) float32 noise, the same every time."""
+def noise(batch: int, side: int) -> torch.Tensor:
+    """Return images (B,3,side,side) of float32 noise, the same every time."""
     return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(autouse=True)
-def _inference():
+def _inference() -> Iterator[None]:
     with torch.no_grad():
         yield
 
@@ -73,15 +71,15 @@ def encoder() -> TinyViT:
     return randomised(TinyViT(SMALL))
 
 
-def test_state_dict_has_exactly_the_keys_and_shapes_of_the_official_checkpoint():
+def test_state_dict_has_exactly_the_keys_and_shapes_of_the_official_checkpoint() -> None:
     expected = json.loads(KEYS.read_text())
     state = build_mobile_sam().state_dict()
     assert {name: list(tensor.shape) for name, tensor in state.items()} == expected
 
 
-def test_small_model_encodes_and_decodes():
+def test_small_model_encodes_and_decodes() -> None:
     sam = randomised(build_mobile_sam(SMALL))
-    embedding = sam.image_encoder(photo(2, 96))
+    embedding = sam.image_encoder(noise(2, 96))
     assert embedding.shape == (2, 16, 6, 6)
     sparse, dense = sam.prompt_encoder(
         points=(torch.tensor([[[30.0, 40.0]]]), torch.ones(1, 1)), boxes=None, masks=None
@@ -98,31 +96,31 @@ def test_small_model_encodes_and_decodes():
     assert sam.image_encoder.img_size == 96
 
 
-def test_output_is_deterministic_and_does_not_depend_on_the_batch(encoder):
-    images = photo(2, 96)
+def test_output_is_deterministic_and_does_not_depend_on_the_batch(encoder: TinyViT) -> None:
+    images = noise(2, 96)
     both = encoder(images)
     assert torch.equal(both, encoder(images))
     torch.testing.assert_close(both[1:], encoder(images[1:]), rtol=1e-5, atol=1e-5)
     assert (both[0] - both[1]).abs().max() > 0.1
 
 
-def test_weights_loaded_after_eval_change_the_attention_bias(encoder):
+def test_weights_loaded_after_eval_change_the_attention_bias(encoder: TinyViT) -> None:
     fresh = TinyViT(SMALL).eval()
-    fresh(photo(1, 96))
+    fresh(noise(1, 96))
     fresh.load_state_dict(encoder.state_dict())
-    assert torch.equal(fresh(photo(1, 96)), encoder(photo(1, 96)))
+    assert torch.equal(fresh(noise(1, 96)), encoder(noise(1, 96)))
 
 
-def test_fused_encoder_equals_the_original(encoder):
-    expected = encoder(photo(1, 96))
+def test_fused_encoder_equals_the_original(encoder: TinyViT) -> None:
+    expected = encoder(noise(1, 96))
     fuse_batch_norms(encoder)
     kept = [m for m in encoder.modules() if isinstance(m, (ConvNorm, torch.nn.BatchNorm2d))]
     assert not kept
-    difference = (encoder(photo(1, 96)) - expected).abs().max()
+    difference = (encoder(noise(1, 96)) - expected).abs().max()
     assert difference <= 1e-5 * expected.abs().max()
 
 
-def test_fusing_in_training_mode_is_refused(encoder):
+def test_fusing_in_training_mode_is_refused(encoder: TinyViT) -> None:
     with pytest.raises(ValueError, match=r"eval\(\)"):
         fuse_batch_norms(encoder.train())
 
@@ -134,7 +132,9 @@ def test_fusing_in_training_mode_is_refused(encoder):
     channels=st.integers(1, 3),
     batch=st.integers(1, 3),
 )
-def test_joining_undoes_splitting(height, width, window, channels, batch):
+def test_joining_undoes_splitting(
+    height: int, width: int, window: int, channels: int, batch: int
+) -> None:
     grid = WindowGrid(height, width, window, channels)
     x = 1.0 + torch.arange(batch * height * width * channels).reshape(
         batch, height, width, channels
@@ -145,14 +145,14 @@ def test_joining_undoes_splitting(height, width, window, channels, batch):
     assert torch.equal(grid.join(windows), x)
 
 
-def test_a_window_holds_neighbours_row_by_row():
+def test_a_window_holds_neighbours_row_by_row() -> None:
     x = torch.arange(16).reshape(1, 4, 4, 1)
     windows = WindowGrid(4, 4, 2, 1).split(x)[..., 0].tolist()
     assert windows == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
 
 
-def test_attention_equals_a_head_by_head_computation():
-    attention = randomised(Attention(dim=8, heads=2, window=3))
+def test_attention_equals_a_head_by_head_computation() -> None:
+    attention = randomised(WindowAttention(dim=8, heads=2, window=3))
     x = torch.randn(4, 9, 8, generator=torch.Generator().manual_seed(2))
     place = [(token // 3, token % 3) for token in range(9)]
     bias = torch.tensor([[3 * abs(a - c) + abs(b - d) for c, d in place] for a, b in place])
@@ -164,10 +164,7 @@ def test_attention_equals_a_head_by_head_computation():
     torch.testing.assert_close(attention(x), attention.proj(torch.cat(mixed, dim=-1)))
 
 
-def test_channel_norm_equals_sams_layer_norm():
-    make_importable()
-    from segment_anything.modeling.common import LayerNorm2d
-
+def test_channel_norm_equals_sams_layer_norm() -> None:
     ours, theirs = randomised(ChannelNorm(6)), LayerNorm2d(6)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 6, 4, 5, generator=torch.Generator().manual_seed(3))
@@ -178,6 +175,6 @@ def test_channel_norm_equals_sams_layer_norm():
     ("sizes", "message"),
     [({"img_size": 1000}, "multiple of 16"), ({"heads": (2, 4, 6, 10)}, "6 heads")],
 )
-def test_impossible_sizes_are_refused(sizes, message):
+def test_impossible_sizes_are_refused(sizes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TinyViTSizes(**sizes)

@@ -1,5 +1,7 @@
 """Compares two lists of SAM records, one of them the reference's."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any

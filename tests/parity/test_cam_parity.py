@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("torchvision")
-pytest.importorskip("onnx")
-
-import torch.nn.functional as F  # noqa: E402
-from PIL import Image  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-
-from samrefine_export.cam import export_cam  # noqa: E402
-from samrefine_export.cam_archs import build_network  # noqa: E402
-from samrefine_runtime.backends.ort import OrtSession  # noqa: E402
-from samrefine_runtime.bundle import Bundle  # noqa: E402
-from samrefine_runtime.cam import CamClassifier, CamSettings  # noqa: E402
+from samrefine_export.cam import export_cam
+from samrefine_export.cam.archs import build_network
+from samrefine_export.third_party import import_timm, torchvision_model
+from samrefine_runtime import backends
+from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.cam import CamClassifier, CamSettings
+from samrefine_runtime.image import RgbImage
+from tests.samples import ONE_THREAD
 
 TOLERANCE = 1e-4
 CLASSES = ["bird", "boat", "bus", "cat", "cow"]
@@ -51,10 +51,8 @@ def perturb(net: nn.Module, seed: int) -> nn.Module:
 
 def irn(folder: Path) -> tuple[Reference, Path]:
     """IRN's network, and its checkpoint with the aliases it stores."""
-    from torchvision.models import resnet50
-
     torch.manual_seed(1)
-    backbone: Any = perturb(resnet50(), 1)
+    backbone: Any = perturb(torchvision_model("resnet50"), 1)
     backbone.layer4[0].conv2.stride = (1, 1)
     backbone.layer4[0].downsample[0].stride = (1, 1)
     weight = torch.randn(len(CLASSES), 2048, 1, 1) * 0.05
@@ -85,10 +83,8 @@ def irn(folder: Path) -> tuple[Reference, Path]:
 
 
 def resnet18(folder: Path) -> tuple[Reference, Path]:
-    from torchvision.models import resnet18
-
     torch.manual_seed(2)
-    net: Any = perturb(resnet18(num_classes=len(CLASSES)), 2)
+    net: Any = perturb(torchvision_model("resnet18", num_classes=len(CLASSES)), 2)
     torch.save(net.state_dict(), folder / "resnet18.pth")
 
     def run(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,9 +97,8 @@ def resnet18(folder: Path) -> tuple[Reference, Path]:
 
 def timm_network(name: str) -> Callable[[Path], tuple[Reference, Path]]:
     def build(folder: Path) -> tuple[Reference, Path]:
-        timm = pytest.importorskip("timm")
         torch.manual_seed(3)
-        net: Any = perturb(timm.create_model(name, num_classes=len(CLASSES)), 3)
+        net: Any = perturb(import_timm().create_model(name, num_classes=len(CLASSES)), 3)
         torch.save({"model": net.state_dict()}, folder / f"{name}.pth")
 
         def run(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,7 +119,7 @@ NETWORKS = {
 }
 
 
-def off(actual: np.ndarray, expected: Tensor) -> float:
+def off(actual: NDArray[np.float32], expected: Tensor) -> float:
     """Largest difference over the largest value."""
     reference = expected.detach().numpy()
     assert actual.shape == reference.shape
@@ -145,7 +140,7 @@ def exported(
 @torch.no_grad()
 def test_maps_and_logits(exported: tuple[Reference, Bundle]) -> None:
     reference, bundle = exported
-    session = OrtSession(bundle.graph("cam").path, backend="cpu", threads=1)
+    session = backends.open(bundle.graph("cam"), ONE_THREAD)
     torch.manual_seed(0)
     for batch, size in enumerate(SIZES, start=1):
         image = torch.randn(batch, 3, *size)
@@ -156,8 +151,8 @@ def test_maps_and_logits(exported: tuple[Reference, Bundle]) -> None:
 
 
 def irn_maps(
-    reference: Reference, image: np.ndarray, classes: list[int], stride: int
-) -> np.ndarray:
+    reference: Reference, image: RgbImage, classes: list[int], stride: int
+) -> NDArray[np.float32]:
     """(K,H,W): step/make_cam.py of IRN, `highres_cam`."""
     height, width = image.shape[:2]
     up = [(side - 1) // stride * stride + stride for side in (height, width)]
@@ -179,7 +174,7 @@ def irn_maps(
     return (total / (F.adaptive_max_pool2d(total, (1, 1)) + 1e-5)).numpy()
 
 
-def photo(height: int, width: int) -> np.ndarray:
+def synthetic_image(height: int, width: int) -> RgbImage:
     """Smooth colours with noise, so that every scale matters."""
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (5, 6, 3), np.uint8)
@@ -193,10 +188,10 @@ def photo(height: int, width: int) -> np.ndarray:
 def test_scales_and_flip(exported: tuple[Reference, Bundle], size: tuple[int, int]) -> None:
     reference, bundle = exported
     assert bundle.cam is not None
-    image = photo(*size)
+    image = synthetic_image(*size)
     logits = reference(torch.from_numpy(image.transpose(2, 0, 1)[None] / np.float32(255)))[1][0]
     present = (logits >= logits.sort().values[2]).numpy()
-    result = CamClassifier(bundle, backend="cpu", threads=1).run(image, present)
+    result = CamClassifier(bundle, session=ONE_THREAD).run(image, present)
     expected = irn_maps(reference, image, np.flatnonzero(present).tolist(), bundle.cam.stride)
     assert result.classes.tolist() == (np.flatnonzero(present) + 1).tolist()
     assert np.abs(result.maps - expected).max() < TOLERANCE
@@ -208,9 +203,9 @@ def test_scales_and_flip(exported: tuple[Reference, Bundle], size: tuple[int, in
 @torch.no_grad()
 def test_predicted_classes(exported: tuple[Reference, Bundle]) -> None:
     reference, bundle = exported
-    image = photo(64, 96)
+    image = synthetic_image(64, 96)
     settings = CamSettings(scales=(0.5, 1.0), always_one_class=False)
-    result = CamClassifier(bundle, settings, backend="cpu", threads=1).run(image)
+    result = CamClassifier(bundle, settings, session=ONE_THREAD).run(image)
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     plane = ((image / 255.0 - mean) / std).transpose(2, 0, 1)
     pair = torch.tensor(np.stack([plane, plane[:, :, ::-1]]), dtype=torch.float32)
@@ -240,8 +235,6 @@ def test_recam_weights_the_maps_by_both_classifiers(tmp_path: Path) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("arch", ["resnet18", "timm:resnet10t"])
 def test_last_stride_of_one_doubles_the_resolution(arch: str) -> None:
-    if arch.startswith("timm"):
-        pytest.importorskip("timm")
     network = build_network(arch, 3, None, last_stride=1)
     assert network.stride == 16
     maps, logits = network.module(torch.randn(1, 3, 65, 97))

@@ -1,23 +1,25 @@
-"""The trained demo model: the embedded bundle gives what its torch weights give."""
+"""The trained demo model: the embedded bundle returns what its torch weights return."""
+
+from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from segment_anything.modeling import Sam
-from tests.photos import needs_voc, voc_photos
 
 from samrefine_export.demo.model import build_demo_sam
-from samrefine_rt.cli.options import DEMO_BUNDLE
+from samrefine_export.sam.reference import everything
+from samrefine_export.third_party import Sam
+from samrefine_rt.demo import IMAGES
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.sam.generator import MaskGenerator
 from tests.parity.records import assert_same_records
-from tests.parity.reference import everything
+from tests.samples import needs_voc, voc_images
 
 WEIGHTS = Path(__file__).parents[1] / "data" / "demo_sam.pt"
-SCENES = sorted((DEMO_BUNDLE.parent / "demo_images").glob("*.jpg"))
+SCENES = sorted(IMAGES.glob("*.jpg"))
 SETTINGS: dict[str, Any] = {
     "points_per_side": 12,
     "pred_iou_thresh": 0.5,
@@ -36,7 +38,7 @@ def sam() -> Sam:
 
 def assert_parity(sam: Sam, image: RgbImage, **extra: Any) -> int:
     settings = {**SETTINGS, **extra}
-    actual = MaskGenerator(Bundle.load(DEMO_BUNDLE), **settings).records(image)
+    actual = MaskGenerator(Bundle.load("demo"), **settings).records(image)
     expected = everything(sam, image, **settings)
     thresholds = {
         "predicted_iou": settings["pred_iou_thresh"],
@@ -58,5 +60,5 @@ def test_masks_with_crops_and_small_regions(sam: Sam) -> None:
 
 @needs_voc
 @pytest.mark.parametrize("index", [5, 9])
-def test_masks_of_real_photos(sam: Sam, index: int) -> None:
-    assert assert_parity(sam, read_image(voc_photos(index + 1)[index])) >= 5
+def test_masks_of_real_images(sam: Sam, index: int) -> None:
+    assert assert_parity(sam, read_image(voc_images(index + 1)[index])) >= 5

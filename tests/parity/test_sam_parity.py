@@ -1,4 +1,6 @@
-"""The runtime gives what segment-anything gives in torch."""
+"""The runtime returns what segment-anything returns in torch."""
+
+from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from segment_anything import SamPredictor
-from segment_anything.modeling import Sam
-from tests.photos import SHAPES, needs_voc, synthetic, voc_photos
 
 from samrefine_export.sam import MODELS, export_sam, random_sam
+from samrefine_export.sam.reference import everything
+from samrefine_export.third_party import Sam, SamPredictor
 from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.image import preprocess, read_image
+from samrefine_runtime.image import read_image
+from samrefine_runtime.sam.encoder import preprocess
 from samrefine_runtime.sam.generator import MaskGenerator
 from samrefine_runtime.sam.predictor import Predictor
 from tests.parity.records import assert_same_records
-from tests.parity.reference import everything
+from tests.samples import SHAPES, needs_voc, synthetic, voc_images
 from tests.small_sam import small_sam
 
 LOOSE = {"box_nms_thresh": 0.995, "stability_score_thresh": 0.3}
@@ -99,8 +101,7 @@ def test_prompts_give_the_references_embedding_and_logits(
     reference, predictor = SamPredictor(sam), Predictor(bundle)
     reference.set_image(image)
     predictor.set_image(image)
-    assert predictor._embedding is not None
-    assert_close(predictor._embedding.features, reference.features)
+    assert_close(predictor.get_image_embedding(), reference.features)
 
     rng = np.random.default_rng(1)
     corners = np.sort(rng.random((2, 2)), axis=0) * [width, height]
@@ -140,15 +141,15 @@ def test_everything_mode_gives_the_same_records(
     assert len(records) >= 10
 
 
-def test_everything_mode_on_a_large_photo(sam: Sam, bundle: Bundle) -> None:
+def test_everything_mode_on_a_large_image(sam: Sam, bundle: Bundle) -> None:
     records = assert_parity(sam, bundle, synthetic(SHAPES["large"]), points_per_side=4)
     assert len(records) >= 5
 
 
 @needs_voc
 @pytest.mark.parametrize("index", [0, 3])
-def test_everything_mode_on_real_photos(sam: Sam, bundle: Bundle, index: int) -> None:
-    image = read_image(voc_photos(index + 1)[index])
+def test_everything_mode_on_real_images(sam: Sam, bundle: Bundle, index: int) -> None:
+    image = read_image(voc_images(index + 1)[index])
     records = assert_parity(sam, bundle, image, points_per_side=12, min_mask_region_area=100)
     assert len(records) >= 20
 
@@ -167,8 +168,7 @@ def test_full_size_models(model: str, tmp_path: Path) -> None:
     reference, predictor = SamPredictor(sam), Predictor(bundle)
     reference.set_image(image)
     predictor.set_image(image)
-    assert predictor._embedding is not None
-    assert_close(predictor._embedding.features, reference.features)
+    assert_close(predictor.get_image_embedding(), reference.features)
     point = {"point_coords": np.array([[70.0, 50.0]]), "point_labels": np.array([1])}
     assert_close(predictor.predict(**point)[2], torch.as_tensor(reference.predict(**point)[2]))
     stability = {"stability_score_thresh": 0.0, "stability_score_offset": 0.01}

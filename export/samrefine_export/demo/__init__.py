@@ -1,1 +1,1 @@
-"""The embedded demo model: procedural photographs, two small networks, and their training."""
+"""The embedded demo model: procedural images, two small networks, and their training."""

@@ -20,7 +20,7 @@ from samrefine_export.demo.run import save_atomically
 from samrefine_export.demo.scenes import CLASSES
 from samrefine_export.demo.train_cam import CamConfig, train_cam
 from samrefine_export.demo.train_sam import SamConfig, train_sam
-from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.bundle import EMBEDDED, Bundle
 from samrefine_runtime.sam.prompts import PromptMode
 
 Folder = click.Path(path_type=Path, file_okay=False)
@@ -28,7 +28,7 @@ Folder = click.Path(path_type=Path, file_okay=False)
 
 @click.group()
 def main() -> None:
-    """The demo networks, trained on procedural photographs only."""
+    """The demo networks, trained on procedural images only."""
 
 
 @main.command()
@@ -106,18 +106,18 @@ def evaluate(weights: Path, scenes: int) -> None:
 
 @main.command()
 @click.option("--weights", type=Folder, required=True, help="The --out of train.")
-@click.option("--out", type=Folder, default=Path("samrefine_rt/demo_bundle"), show_default=True)
+@click.option("--out", type=Folder, default=EMBEDDED["demo"])
 @click.option("--images", type=Folder, default=Path("samrefine_rt/demo_images"), show_default=True)
 def export(weights: Path, out: Path, images: Path) -> None:
-    """Write the bundle and the photos that the wheel carries."""
+    """Write the bundle and the images that the wheel carries."""
     write_demo_bundle(weights, out)
     write_demo_images(images, DEMO_SCENES)
 
 
 @main.command()
-@click.option("--bundle", type=Folder, default=Path("samrefine_rt/demo_bundle"), show_default=True)
+@click.option("--bundle", default="demo", show_default=True)
 @click.option("--scenes", default=200, show_default=True)
-def measure(bundle: Path, scenes: int) -> None:
+def measure(bundle: str, scenes: int) -> None:
     """Labels of held-out scenes with the runtime: CAM, and refined in every prompt mode."""
     held_out = held_out_scenes(scenes)
     for prompts in get_args(PromptMode):

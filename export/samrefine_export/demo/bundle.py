@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from samrefine_export.cam import export_cam_network
-from samrefine_export.cam_networks import CamNetwork
-from samrefine_export.demo.model import build_demo_classifier, build_demo_sam
+from samrefine_export.bundle_writer import BundleWriter
+from samrefine_export.cam import CamNetwork, export_cam_network
+from samrefine_export.demo.model import STRIDE, build_demo_classifier, build_demo_sam
 from samrefine_export.demo.scenes import CLASSES
 from samrefine_export.sam import export_sam_module
 
@@ -21,14 +21,22 @@ GENERATOR_DEFAULTS: dict[str, Any] = {
     "stability_score_offset": 0.3,
     "box_nms_thresh": 0.7,
 }
-"""for a small model with soft edges; chosen on scenes that are neither trained on nor held out"""
+"""For a small model with soft edges, chosen on scenes neither trained on nor held out."""
 
 CAM_DEFAULTS: dict[str, Any] = {
     "scales": [0.625, 0.875, 1.125],
     "background_score": 0.25,
     "max_side": 256,
 }
-"""the classifier learnt on crops of 128 and 192 pixels"""
+"""The classifier learnt on crops of 128 and 192 pixels."""
+
+REFINE_DEFAULTS: dict[str, Any] = {"max_area_ratio": 8}
+"""Keeps a background mask from flooding a class. It changes nothing on drawn scenes."""
+
+CAUTION = (
+    "this model was trained on drawn scenes only and harms most labels of real images; "
+    "use a SAM checkpoint for them (samrefine export sam)"
+)
 
 
 def write_demo_bundle(weights: Path, out: Path) -> None:
@@ -36,13 +44,14 @@ def write_demo_bundle(weights: Path, out: Path) -> None:
     sam, about = build_demo_sam(), _load(weights / "demo_sam.pt")
     sam.load_state_dict(about.pop("state_dict"))
     trained = {"trained_by": "python -m samrefine_export.demo train", **about["about"]}
-    export_sam_module(
-        sam, out, arch="demo", source={"training": trained}, defaults=GENERATOR_DEFAULTS
-    )
+    defaults = {**GENERATOR_DEFAULTS, **REFINE_DEFAULTS}
+    export_sam_module(sam, out, arch="demo", source={"training": trained}, defaults=defaults)
     classifier, about = build_demo_classifier(), _load(weights / "demo_cam.pt")
     classifier.load_state_dict(about.pop("state_dict"))
-    network = CamNetwork(classifier.eval(), stride=8)
+    network = CamNetwork(classifier.eval(), stride=STRIDE)
     export_cam_network(network, list(CLASSES), out, arch="demo", defaults=CAM_DEFAULTS, name="demo")
+    with BundleWriter(out) as writer:
+        writer.set("caution", CAUTION)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -8,41 +8,42 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything.modeling import Sam
 
-from samrefine_export.demo.model import PIXEL_MEAN, PIXEL_STD, DemoClassifier
+from samrefine_export.demo.model import DemoClassifier
 from samrefine_export.demo.pool import HELD_OUT
 from samrefine_export.demo.scenes import Scene, make_scene
 from samrefine_export.demo.train_sam import decode
+from samrefine_export.sam.tiny_vit import PIXEL_MEAN, PIXEL_STD
+from samrefine_export.third_party import Sam
 
 _MEAN = np.array(PIXEL_MEAN, np.float32)
 _STD = np.array(PIXEL_STD, np.float32)
 
 LEAST_AREA = 0.002
-"""A visible region below this share of the photograph is not measured: under 12 by 12 pixels."""
+"""A visible region below this share of the image is not measured: under 12 by 12 pixels."""
 
 
 @dataclass(frozen=True)
 class PointIou:
-    """Best-of-three IoU, 0 to 1, of one point prompt a region, mean over regions."""
+    """Best-of-three IoU, 0 to 1, of one point prompt per region, mean over regions."""
 
     regions: float
-    """every backdrop, leaf and object"""
+    """Every backdrop, leaf and object."""
     objects: float
-    """class-bearing objects only"""
+    """Class-bearing objects only."""
     predicted_error: float
-    """mean absolute error of the predicted IoU"""
+    """Mean absolute error of the predicted IoU."""
     count: int
-    """regions measured"""
+    """Regions measured."""
 
 
 def held_out_scenes(count: int, size: int | tuple[int, int] = 256) -> list[Scene]:
-    """The first `count` held-out scenes."""
+    """Return the first `count` held-out scenes."""
     return [make_scene(HELD_OUT + k, size) for k in range(count)]
 
 
 def embed(sam: Sam, image: NDArray[np.uint8]) -> torch.Tensor:
-    """Embedding (1, C, h, w) of a photograph (H, W, 3) uint8, resized and padded to the model's."""
+    """Return the embedding (1, C, h, w) of an image (H, W, 3) uint8, resized and padded."""
     side = sam.image_encoder.img_size
     scale = side / max(image.shape[:2])
     high, wide = (int(n * scale + 0.5) for n in image.shape[:2])
@@ -57,7 +58,7 @@ def embed(sam: Sam, image: NDArray[np.uint8]) -> torch.Tensor:
 def prompt_points(
     sam: Sam, embedding: torch.Tensor, points: NDArray[np.float32]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (N, 3, 4h, 4w) and predicted IoUs (N, 3) for points (N, 2), x, y in input pixels."""
+    """Return logits (N, 3, 4h, 4w) and predicted IoU (N, 3) for points (N, 2) in input pixels."""
     coords = torch.from_numpy(points)[:, None]
     with torch.no_grad():
         logits, quality = decode(sam, embedding, (coords, torch.ones(coords.shape[:2])))
@@ -65,28 +66,31 @@ def prompt_points(
 
 
 def inner_point(mask: NDArray[np.bool_]) -> tuple[float, float]:
-    """The x, y of the pixel of `mask` (H, W) that is deepest inside it."""
+    """Return the x, y of the pixel of `mask` (H, W) that is deepest inside it."""
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     y, x = divmod(int(depth.argmax()), mask.shape[1])
     return float(x), float(y)
 
 
 def point_iou(sam: Sam, scenes: list[Scene], *, seed: int = 0) -> PointIou:
-    """IoU at photo size of the best of three masks, one point a region drawn evenly inside it."""
+    """Measure the best of three masks for one random point per region, at the image's shape."""
     rng = np.random.default_rng(seed)
     best, bearing, errors = [], [], []
     sam.eval()
     for scene in scenes:
+        # Regions that are large enough, and a point inside each
         ids, areas = np.unique(scene.regions, return_counts=True)
         ids = ids[areas >= LEAST_AREA * scene.regions.size]
         truth = scene.regions[None] == ids[:, None, None]
         picks = [divmod(int(rng.choice(np.flatnonzero(t))), t.shape[1])[::-1] for t in truth]
         scale = sam.image_encoder.img_size / max(scene.regions.shape)
         points = (np.array(picks, np.float32) + 0.5) * np.float32(scale) - 0.5
+        # Masks of all three outputs against the regions, (N, 3)
         logits, quality = prompt_points(sam, embed(sam, scene.image), points)
-        masks = to_photo(sam, logits, scene.regions.shape)
+        masks = to_image(sam, logits, scene.regions.shape)
         both = (masks & truth[:, None]).sum((2, 3))
         iou = both / np.maximum((masks | truth[:, None]).sum((2, 3)), 1)
+        # The best output, and how well the predicted IoU of the top one fits
         best += iou.max(1).tolist()
         bearing += (scene.region_class[ids] > 0).tolist()
         top = quality.argmax(1)
@@ -97,18 +101,19 @@ def point_iou(sam: Sam, scenes: list[Scene], *, seed: int = 0) -> PointIou:
     )
 
 
-def to_photo(sam: Sam, logits: torch.Tensor, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Masks (N, M, H, W) at the photograph's `shape` from low-resolution logits."""
+def to_image(sam: Sam, logits: torch.Tensor, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return masks (N, M, H, W) at an image's `shape` of low-res logits (N, M, 4h, 4w)."""
     side = sam.image_encoder.img_size
     scale = side / max(shape)
     high, wide = (int(n * scale + 0.5) for n in shape)
+    # To the encoder's square input, cut off the padding, then to the image
     full = torch.nn.functional.interpolate(logits, (side, side), mode="bilinear")[..., :high, :wide]
-    photo = torch.nn.functional.interpolate(full, (shape[0], shape[1]), mode="bilinear")
-    return np.asarray((photo > 0).numpy())
+    resized = torch.nn.functional.interpolate(full, (shape[0], shape[1]), mode="bilinear")
+    return np.asarray((resized > 0).numpy())
 
 
 def classifier_accuracy(model: DemoClassifier, scenes: list[Scene]) -> float:
-    """Share of the (scene, class) pairs whose presence the classifier tells, 0 to 1."""
+    """Return the fraction of (scene, class) pairs whose presence is predicted right, 0 to 1."""
     model.eval()
     right = []
     for scene in scenes:
@@ -119,6 +124,6 @@ def classifier_accuracy(model: DemoClassifier, scenes: list[Scene]) -> float:
 
 
 def classifier_input(image: NDArray[np.uint8]) -> torch.Tensor:
-    """Photograph (H, W, 3) uint8 as the classifier's input (1, 3, H, W)."""
+    """Return an image (H, W, 3) uint8 as the classifier's input (1, 3, H, W)."""
     values = (image.astype(np.float32) - _MEAN) / _STD
     return torch.from_numpy(values.transpose(2, 0, 1).copy())[None]

@@ -5,20 +5,24 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samrefine_export._torchvision import make_importable
 from samrefine_export.demo.scenes import CLASSES
-
-make_importable()
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer  # noqa: E402
-from segment_anything.modeling.common import LayerNorm2d  # noqa: E402
+from samrefine_export.sam.tiny_vit import PIXEL_MEAN, PIXEL_STD
+from samrefine_export.third_party import (
+    LayerNorm2d,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
 
 IMAGE_SIZE = 192
+"""Side of the SAM encoder's square input, pixels."""
 STRIDE = 8
+"""Image pixels per position of the SAM's embedding and of the classifier's maps."""
 DIM = 96
+"""Channels of the embedding."""
 CAM_SIZE = 256
-
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-PIXEL_STD = (58.395, 57.12, 57.375)
+"""Longest side the classifier is made for, pixels."""
 
 
 def _conv(
@@ -29,8 +33,8 @@ def _conv(
     return nn.Sequential(conv, nn.BatchNorm2d(out))
 
 
-class MBConv(nn.Module):
-    """Inverted bottleneck: (B, into, H, W) to (B, out, H/stride, W/stride)."""
+class InvertedBottleneck(nn.Module):
+    """Inverted residual bottleneck: (B, into, H, W) to (B, out, H/stride, W/stride)."""
 
     def __init__(
         self, into: int, out: int, stride: int = 1, expand: int = 3, dilation: int = 1
@@ -43,13 +47,13 @@ class MBConv(nn.Module):
         self.residual = into == out and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, out, H/stride, W/stride)."""
+        """Return features (B, out, H/stride, W/stride)."""
         y = self.narrow(F.relu(self.depthwise(F.relu(self.widen(x)))))
         return x + y if self.residual else y
 
 
 class FusedConv(nn.Module):
-    """Residual 3x3 then 1x1 convolution (B, C, H, W): faster than MBConv at few channels."""
+    """Residual 3x3 then 1x1 convolution (B, C, H, W): faster than a bottleneck at few channels."""
 
     def __init__(self, dim: int, expand: int = 2) -> None:
         super().__init__()
@@ -57,7 +61,7 @@ class FusedConv(nn.Module):
         self.narrow = _conv(dim * expand, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of the input's shape."""
+        """Return features of the input's shape."""
         return x + self.narrow(F.relu(self.widen(x)))
 
 
@@ -77,13 +81,13 @@ class AttentionBlock(nn.Module):
         )
 
     def attend(self, x: Tensor) -> Tensor:
-        """Self-attention over tokens (B, N, C)."""
+        """Let tokens (B, N, C) attend to each other."""
         b, n, c = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of the input's shape."""
+        """Return features of the input's shape."""
         b, c, h, w = x.shape
         x = x + self.local(x)
         tokens = x.flatten(2).transpose(1, 2)
@@ -108,9 +112,9 @@ class TinyEncoder(nn.Module):
         self.stem = nn.Sequential(_conv(3, w2, 3, 2), nn.ReLU(), _conv(w2, w4, 3, 2), nn.ReLU())
         self.stage4 = nn.Sequential(FusedConv(w4), FusedConv(w4))
         self.stage8 = nn.Sequential(
-            MBConv(w4, w8, 2), MBConv(w8, w8), MBConv(w8, w8), MBConv(w8, w8)
-        )  # fmt: skip
-        self.down = MBConv(w8, w16, 2)
+            InvertedBottleneck(w4, w8, 2), *(InvertedBottleneck(w8, w8) for _ in range(3))
+        )
+        self.down = InvertedBottleneck(w8, w16, 2)
         self.stage16 = nn.Sequential(*(AttentionBlock(w16, 4) for _ in range(3)))
         self.up = nn.Conv2d(w16, w8, 1)
         self.neck = nn.Sequential(
@@ -121,14 +125,14 @@ class TinyEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embedding (B, DIM, S/8, S/8)."""
+        """Return the embedding (B, DIM, S/8, S/8)."""
         fine = self.stage8(self.stage4(self.stem(x)))
         coarse = self.up(self.stage16(self.down(fine)))
         return self.neck(fine + F.interpolate(coarse, scale_factor=2.0, mode="nearest"))
 
 
 def build_demo_sam(image_size: int = IMAGE_SIZE) -> Sam:
-    """The demo SAM, untrained: segment-anything's own prompt encoder and mask decoder, smaller.
+    """Build the demo SAM, untrained: smaller, with segment-anything's decoder classes.
 
     Weights fit any `image_size` that is a multiple of 16.
     """
@@ -166,16 +170,17 @@ class DemoClassifier(nn.Module):
         self.stem = nn.Sequential(_conv(3, w2, 3, 2), nn.ReLU(), _conv(w2, w4, 3, 2), nn.ReLU())
         self.stage4 = FusedConv(w4)
         self.stage8 = nn.Sequential(
-            MBConv(w4, w8, 2), *(MBConv(w8, w8, dilation=reach) for reach in (1, 2, 4, 1))
+            InvertedBottleneck(w4, w8, 2),
+            *(InvertedBottleneck(w8, w8, dilation=reach) for reach in (1, 2, 4, 1)),
         )
         self.classifier = nn.Conv2d(w8, classes, 1, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw maps (B, C, ceil(h/8), ceil(w/8)) and logits (B, C), their mean over positions."""
+        """Return raw maps (B, C, ceil(h/8), ceil(w/8)) and logits (B, C), the maps' mean."""
         cam = self.classifier(F.relu(self.stage8(self.stage4(self.stem(x)))))
         return cam, cam.mean(dim=(2, 3))
 
 
 def build_demo_classifier(classes: int = len(CLASSES)) -> DemoClassifier:
-    """The demo CAM classifier, untrained."""
+    """Build the demo CAM classifier, untrained."""
     return DemoClassifier(classes)

@@ -18,7 +18,7 @@ _HUES = (0.02, 0.07, 0.1, 0.13, 0.22, 0.3, 0.36, 0.55, 0.6, 0.63, 0.9)
 
 @lru_cache(maxsize=1)
 def _noise_bank() -> Field:
-    """Noise fields (12, 384, 384) of zero mean, about -1 to 1, from nearly white to clouds."""
+    """Return noise (12, 384, 384) of zero mean, about -1 to 1, from nearly white to clouds."""
     rng = np.random.default_rng(20)
     fy, fx = np.meshgrid(np.fft.fftfreq(_BANK_SIDE), np.fft.rfftfreq(_BANK_SIDE), indexing="ij")
     frequency = np.maximum(np.hypot(fy, fx), 1 / _BANK_SIDE)
@@ -32,7 +32,7 @@ def _noise_bank() -> Field:
 
 
 def noise(rng: Rng, shape: tuple[int, int], roughness: float | None = None) -> Field:
-    """Noise field `shape` (H, W), about -1 to 1; `roughness` 0 is smooth clouds, 1 nearly white."""
+    """Return noise (H, W), about -1 to 1; `roughness` 0 is smooth clouds, 1 nearly white."""
     bank = _noise_bank()
     pick = rng.uniform() if roughness is None else roughness
     field = bank[min(int((1 - pick) * len(bank)), len(bank) - 1)]
@@ -46,7 +46,7 @@ def noise(rng: Rng, shape: tuple[int, int], roughness: float | None = None) -> F
 
 
 def texture(rng: Rng, shape: tuple[int, int], pixel: float) -> Field:
-    """Random pattern `shape` (H, W), -1 to 1; `pixel` is the length in pixels of one scene unit."""
+    """Return a pattern (H, W), -1 to 1; `pixel` is the length in pixels of one scene unit."""
     kind = rng.choice(["clouds", "grain", "stripes", "dots", "checks", "patches", "plain"],
                       p=[0.25, 0.22, 0.13, 0.07, 0.05, 0.13, 0.15])  # fmt: skip
     if kind == "plain":
@@ -69,7 +69,7 @@ def texture(rng: Rng, shape: tuple[int, int], pixel: float) -> Field:
 
 
 def colour(rng: Rng, vivid: float = 0.3) -> Field:
-    """One RGB colour (3,), 0 to 1: mostly muted natural hues, a share `vivid` of saturated ones."""
+    """Return an RGB colour (3,), 0 to 1: mostly muted, a fraction `vivid` of them saturated."""
     if rng.random() < vivid:
         hsv = (rng.uniform(0, 360), rng.uniform(0.45, 0.95), rng.uniform(0.4, 1.0))
     else:
@@ -85,21 +85,21 @@ class Look:
     """The surface of one part."""
 
     base: Field
-    """RGB (3,), 0 to 1"""
+    """RGB (3,), 0 to 1."""
     other: Field
-    """the colour its texture runs to"""
+    """The colour its texture runs to."""
     contrast: float
-    """share of `other` at the texture's extremes, 0 to 1"""
+    """Share of `other` at the texture's extremes, 0 to 1."""
     bevel: float
-    """darkening towards the outline, 0 flat to 1 round"""
+    """Darkening towards the outline, 0 flat to 1 round."""
     slope: tuple[float, float]
-    """brightness gained across the part in x and y"""
+    """Brightness gained across the part in x and y."""
     gloss: float
-    """strength of the highlight, 0 for a dull surface"""
+    """Strength of the highlight, 0 for a dull surface."""
 
 
 def look(rng: Rng, base: Field, light: tuple[float, float]) -> Look:
-    """Random surface around the colour `base` under light from direction `light` (x, y)."""
+    """Return a random surface around the colour `base`, lit from direction `light` (x, y)."""
     if rng.random() < 0.2:
         other = colour(rng)
     else:
@@ -115,10 +115,12 @@ def look(rng: Rng, base: Field, light: tuple[float, float]) -> Look:
 
 
 def surface(rng: Rng, skin: Look, alpha: Field, pixel: float) -> Field:
-    """Colour (H, W, 3), about 0 to 1, of a part covering `alpha` (H, W), 0 to 1."""
+    """Return the colour (H, W, 3), about 0 to 1, of a part covering `alpha` (H, W), 0 to 1."""
     shape = alpha.shape[0], alpha.shape[1]
+    # Texture between two colours
     mix = (0.5 + 0.5 * texture(rng, shape, pixel)) * skin.contrast
     paint = skin.base + mix[..., None] * (skin.other - skin.base)
+    # Shading: a slope, darker towards the outline, a highlight
     y = np.linspace(-0.5, 0.5, shape[0], dtype=np.float32)[:, None]
     x = np.linspace(-0.5, 0.5, shape[1], dtype=np.float32)[None]
     shade = 1 + skin.slope[0] * x + skin.slope[1] * y
@@ -133,19 +135,23 @@ def surface(rng: Rng, skin: Look, alpha: Field, pixel: float) -> Field:
 
 
 def develop(rng: Rng, light: Field) -> NDArray[np.uint8]:
-    """Photograph (H, W, 3) uint8 of the scene `light` (H, W, 3): lens, sensor and JPEG."""
+    """Return the image (H, W, 3) uint8 of the scene `light` (H, W, 3): lens, sensor and JPEG."""
+    # Uneven light and vignette
     shape = light.shape[:2]
     field = 1 + rng.uniform(0, 0.35) * noise(rng, (shape[0], shape[1]), 0.0)
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
     field = field * (1 - rng.uniform(0, 0.25) * (y[:, None] ** 2 + x[None] ** 2))
+    # Exposure and colour cast
     exposure = np.clip(rng.uniform(0.25, 0.55) / (light.mean() + 1e-3), 0.6, 2.5)
     cast = exposure * (1 + rng.normal(0, 0.06, 3))
     image = np.clip(light * field[..., None] * cast, 0, 2).astype(np.float32)
     if rng.random() < 0.6:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.1))
+    # Tone curve, sensor noise that grows with the light, rounding
     image = np.clip(image, 0, None) ** rng.uniform(0.75, 1.25) * rng.uniform(0.8, 1.1)
     image += rng.normal(0, rng.uniform(0.004, 0.03), image.shape) * np.sqrt(np.clip(image, 0.02, 1))
     pixels = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    # JPEG artefacts
     if rng.random() < 0.7:
         quality = [int(cv2.IMWRITE_JPEG_QUALITY), int(rng.integers(50, 96))]
         _, packed = cv2.imencode(".jpg", pixels[..., ::-1], quality)

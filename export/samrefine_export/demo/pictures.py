@@ -1,4 +1,4 @@
-"""Writes the demo photos that are embedded in the package."""
+"""Writes the demo images that are embedded in the package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES: tuple[tuple[int, int], ...] = (
     (480, 320),
     (360, 480),
 )
-"""(H, W) of the photos in turn"""
+"""Shapes (H, W) of the images in turn."""
 
 
 DEMO_SCENES = {
@@ -32,17 +32,18 @@ DEMO_SCENES = {
     "scene-5": 20_000_005,
     "scene-6": 20_000_006,
 }
-"""seeds of the embedded photos; none was trained or tuned on"""
+"""Seeds of the embedded images; none was trained or tuned on."""
 
 
 def write_demo_images(folder: str | Path, seeds: Mapping[str, int], quality: int = 90) -> None:
-    """Write `<name>.jpg`, `<name>.png` and `image_labels.csv`; replaces the folder whole.
+    """Write `<name>.jpg`, `<name>.png` and `image_labels.csv`, replacing the whole folder.
 
     Args:
         folder: where the package looks is `samrefine_rt/demo_images`.
-        seeds: scene of each photo by name; sizes are those of SIZES in turn.
-        quality: of the JPEGs.
+        seeds: scene of each image by name; shapes are those of SIZES in turn.
+        quality: of the JPEGs, 0 to 100.
     """
+    # One row per image: its name and the names of its classes
     lines = io.StringIO()
     rows = csv.writer(lines, lineterminator="\n")
     rows.writerow(("image", "labels"))

@@ -9,17 +9,18 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-Report = Callable[[str], None]
+OnLine = Callable[[str], None]
+"""Called with one line of text for whoever watches the run."""
 
 
 class Trainer(Protocol):
-    """A run's whole state."""
+    """The whole state of a training run."""
 
     step: int
     seconds: float
 
     def advance(self) -> float:
-        """One optimiser step; its loss."""
+        """Take one optimiser step and return its loss."""
 
     def save(self, path: Path) -> None:
         """Write the whole state."""
@@ -35,12 +36,13 @@ def run(
     *,
     name: str,
     resume: bool,
-    report: Report,
+    report: OnLine,
     save_every: int,
 ) -> None:
     """Advance to `steps`, saving to `checkpoint` on the way; `resume` continues from it."""
     if resume and checkpoint.exists():
         trainer.load(checkpoint)
+    # The mean loss of the last 50 steps is reported every 50 steps
     recent: list[float] = []
     while trainer.step < steps:
         recent.append(trainer.advance())
@@ -52,7 +54,7 @@ def run(
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """torch.save to `path` through a temporary file beside it."""
+    """Save `state` to `path` through a temporary file beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     torch.save(state, part)

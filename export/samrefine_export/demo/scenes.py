@@ -1,4 +1,4 @@
-"""Procedural "dead leaves" photographs with exact ground truth, from a seed: numpy and OpenCV only.
+"""Procedural "dead leaves" images with exact ground truth, from a seed: numpy and OpenCV only.
 
 A scene is painted back to front: one to three backdrop surfaces, class-less clutter (leaves, and
 things of several pieces), one to three objects of the classes in `CLASSES` with some clutter in
@@ -24,37 +24,44 @@ _SHIFT = 4  # fractional bits of the polygon corners given to OpenCV
 
 @dataclass(frozen=True)
 class Scene:
-    """One procedural photograph with its ground truth."""
+    """One procedural image with its ground truth."""
 
     image: NDArray[np.uint8]
-    """(H, W, 3) RGB"""
+    """(H, W, 3) RGB."""
     label: NDArray[np.uint8]
-    """(H, W) 0 background, 1 to C classes"""
+    """(H, W) 0 background, 1 to C classes."""
     regions: NDArray[np.uint16]
-    """(H, W) id of the thing seen at each pixel: 0, 1, ... index `region_class`"""
+    """(H, W) id of the thing seen at each pixel: 0, 1, ... index `region_class`."""
     region_class: NDArray[np.uint8]
-    """(R,) class of each region, 0 for backdrop and clutter"""
+    """(R,) class of each region, 0 for backdrop and clutter."""
     parts: NDArray[np.uint16]
-    """(H, W) id of the evenly painted piece at each pixel; finer than `regions`"""
+    """(H, W) id of the evenly painted piece at each pixel; finer than `regions`."""
     part_region: NDArray[np.uint16]
-    """(P,) region that each part belongs to"""
+    """(P,) region that each part belongs to."""
 
     @property
     def image_labels(self) -> NDArray[np.bool_]:
-        """(C,) which classes are in the photograph."""
+        """(C,) bool, which classes are in the image."""
         return np.bincount(self.label.ravel(), minlength=len(CLASSES) + 1)[1:] > 0
 
 
 def make_scene(seed: int, size: int | tuple[int, int] = 256) -> Scene:
-    """The scene of `seed`, of `size` pixels: a side, or (height, width)."""
+    """Paint the scene of `seed`.
+
+    Args:
+        seed: the scene is a function of it and of the size.
+        size: side of a square, or (height, width), in pixels.
+    """
     height, width = (size, size) if isinstance(size, int) else size
     rng = np.random.default_rng(seed)
     canvas = _Canvas(rng, height, width)
+    # Backdrop and clutter, at times out of focus
     canvas.backdrop()
     for _ in range(int(rng.integers(2, 8))):
         canvas.clutter()
     if rng.random() < 0.4:
         canvas.defocus()
+    # One to three objects, some clutter in front of them; at times two of one class
     kinds = rng.integers(1, len(CLASSES) + 1, size=rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))
     if len(kinds) > 1 and rng.random() < 0.3:
         kinds[1] = kinds[0]
@@ -62,11 +69,11 @@ def make_scene(seed: int, size: int | tuple[int, int] = 256) -> Scene:
         canvas.thing(int(kind))
         if rng.random() < 0.5:
             canvas.clutter()
-    return canvas.photograph()
+    return canvas.finish()
 
 
 class _Canvas:
-    """The painting in progress: colours and the id of what is on top at each pixel."""
+    """A scene in progress: colours, and the id of the part on top at each pixel."""
 
     def __init__(self, rng: Rng, height: int, width: int) -> None:
         self.rng = rng
@@ -98,7 +105,7 @@ class _Canvas:
             )
 
     def clutter(self) -> None:
-        """One class-less thing, unless it would hide too much of an object already there."""
+        """Paint one class-less thing, unless it would hide too much of an object already there."""
         rng = self.rng
         kind = rng.choice(["leaf", "compound", "creature"], p=[0.6, 0.2, 0.2])
         if kind == "leaf":
@@ -113,9 +120,10 @@ class _Canvas:
             self._stamp(placed, 0, reach)
 
     def thing(self, kind: int) -> None:
-        """One object of class `kind`, mostly inside the photograph and beside the others."""
+        """Paint one object of class `kind`, mostly inside the image and beside the others."""
         rng = self.rng
         parts = shapes.OBJECTS[CLASSES[kind - 1]](rng)
+        # Try places until it covers less than a tenth of any other object
         for _ in range(8):
             reach = self.unit * rng.uniform(0.16, 0.4)
             margin = 0.6 * reach
@@ -127,12 +135,12 @@ class _Canvas:
                 return
 
     def defocus(self) -> None:
-        """Blur all painted so far, as behind the plane of focus."""
+        """Blur all that is painted so far, as behind the plane of focus."""
         sigma = self.unit * self.rng.uniform(0.002, 0.009)
         self.image = np.asarray(cv2.GaussianBlur(self.image, (0, 0), sigma), np.float32)
 
-    def photograph(self) -> Scene:
-        """The finished scene."""
+    def finish(self) -> Scene:
+        """Apply light, lens, noise and JPEG, and return the scene with its ground truth."""
         part_region = np.array(self.part_region, np.uint16)
         region_class = np.array(self.region_class, np.uint8)
         regions = part_region[self.parts]
@@ -142,7 +150,7 @@ class _Canvas:
     def _place(
         self, parts: list[Part], centre: NDArray[np.float64], reach: float, turn: float
     ) -> list[Part]:
-        """The parts in pixels: mirrored, stretched, turned, scaled and moved."""
+        """Return the parts in pixels: mirrored, stretched, turned, scaled and moved."""
         rng = self.rng
         cos, sin = np.cos(turn), np.sin(turn)
         mirror = -1.0 if rng.random() < 0.5 else 1.0
@@ -157,7 +165,7 @@ class _Canvas:
         ]
 
     def _hides(self, placed: list[Part]) -> float:
-        """Largest share of any object on the canvas that the parts would cover, or lie under."""
+        """Return the largest fraction of an object on the canvas that the parts would cover."""
         cover = np.zeros((self.height, self.width), np.uint8)
         for part in placed:
             _fill(cover, part.contours, (0, 0))
@@ -169,6 +177,7 @@ class _Canvas:
 
     def _stamp(self, placed: list[Part], kind: int, reach: float) -> None:
         """Paint a thing of class `kind`, shadow first, its parts in order."""
+        # Choose the surfaces
         rng = self.rng
         vivid = 0.4 if kind else 0.3
         colours = {role: paint.colour(rng, vivid) for role in ("body", "second", "accent")}
@@ -181,6 +190,7 @@ class _Canvas:
                 np.float32
             )
         looks = {role: paint.look(rng, base, self.light) for role, base in colours.items()}
+        # Paint shadow and parts, each cut to its box
         self._cast_shadow(placed, reach)
         self._begin(kind, count=0)
         for part in placed:
@@ -194,6 +204,7 @@ class _Canvas:
                 )
 
     def _cast_shadow(self, placed: list[Part], reach: float) -> None:
+        """Darken the canvas where the parts keep the light off."""
         cover = np.zeros((self.height, self.width), np.uint8)
         away = (-self.light[0] * 0.15 * reach, max(-self.light[1], 0.2) * 0.15 * reach)
         for part in placed:
@@ -230,7 +241,7 @@ def _fill(cover: NDArray[np.uint8], contours: tuple[Points, ...], origin: tuple[
 
 
 def _box(contours: tuple[Points, ...], width: int, height: int) -> tuple[int, int, int, int]:
-    """Pixel box (x0, y0, x1, y1) around the contours, cut to the photograph."""
+    """Return the XYXY pixel box around the contours, clipped to the image."""
     points = np.concatenate(contours)
     low, high = np.floor(points.min(0)) - 1, np.ceil(points.max(0)) + 2
     x0, y0 = np.clip(low, 0, (width, height)).astype(int)

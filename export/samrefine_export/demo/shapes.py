@@ -17,13 +17,13 @@ class Part:
     """One evenly painted piece of an object."""
 
     contours: tuple[Points, ...]
-    """closed polygons (N, 2), filled by the even-odd rule"""
+    """Closed polygons (N, 2), filled by the even-odd rule."""
     role: str
-    """which of the object's colours it takes: body, second, accent, dark or light"""
+    """Which of the object's colours it takes: body, second, accent, dark or light."""
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> Points:
-    """Polygon (40, 2) of an ellipse turned by `angle` radians."""
+    """Return the polygon (40, 2) of an ellipse turned by `angle` radians."""
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     x, y = rx * np.cos(t), ry * np.sin(t)
     c, s = np.cos(angle), np.sin(angle)
@@ -31,12 +31,12 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> P
 
 
 def polygon(*points: tuple[float, float]) -> Points:
-    """Polygon (N, 2) through the given corners."""
+    """Return the polygon (N, 2) through the given corners."""
     return np.array(points, np.float32)
 
 
 def smooth(points: Points, steps: int = 6) -> Points:
-    """Closed Catmull-Rom curve (N * steps, 2) through `points` (N, 2)."""
+    """Return the closed Catmull-Rom curve (N * steps, 2) through `points` (N, 2)."""
     before, after, last = np.roll(points, 1, 0), np.roll(points, -1, 0), np.roll(points, -2, 0)
     t = np.linspace(0, 1, steps, endpoint=False)[:, None, None]
     curve = 0.5 * (
@@ -49,7 +49,7 @@ def smooth(points: Points, steps: int = 6) -> Points:
 
 
 def limb(start: tuple[float, float], end: tuple[float, float], wide: float, thin: float) -> Points:
-    """Tapered bar (N, 2) with round ends, `wide` and `thin` being its half widths."""
+    """Return a tapered bar (N, 2) with round ends, `wide` and `thin` being its half widths."""
     a, b = np.array(start), np.array(end)
     angle = float(np.arctan2(*(b - a)[::-1]))
     t = np.linspace(np.pi / 2, 3 * np.pi / 2, 9) + angle
@@ -59,7 +59,7 @@ def limb(start: tuple[float, float], end: tuple[float, float], wide: float, thin
 
 
 def blob(rng: Rng, rough: float, lobes: int = 5) -> Points:
-    """Random closed curve (64, 2) around the origin; `rough` 0 is a circle, 0.4 quite ragged."""
+    """Return a random closed curve (64, 2); `rough` 0 is a circle, 0.4 quite ragged."""
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     radius = np.ones_like(t)
     for k in range(2, lobes + 2):
@@ -270,7 +270,10 @@ OBJECTS: dict[str, Callable[[Rng], list[Part]]] = {
 
 
 def creature(rng: Rng) -> list[Part]:
-    """A class-less four-limbed thing: it teaches that limbs, head and trunk are one object."""
+    """Return a class-less four-limbed thing.
+
+    It teaches that limbs, head and trunk are one object.
+    """
     long, deep = rng.uniform(0.4, 0.65), rng.uniform(0.22, 0.42)
     trunk = blob(rng, 0.08) * np.array([long, deep], np.float32)
     head_at = (long + rng.uniform(0, 0.15), rng.uniform(-0.5, 0.0))
@@ -293,7 +296,7 @@ def creature(rng: Rng) -> list[Part]:
 
 
 def compound(rng: Rng) -> list[Part]:
-    """A class-less body with one to four differently coloured pieces on or beside it."""
+    """Return a class-less body with one to four differently coloured pieces on or beside it."""
     parts = [_part("body", leaf(rng) * np.float32(0.75))]
     for _ in range(int(rng.integers(1, 5))):
         away = rng.uniform(-0.6, 0.6, 2)
@@ -306,7 +309,7 @@ def compound(rng: Rng) -> list[Part]:
 
 
 def leaf(rng: Rng) -> Points:
-    """One class-less outline: blob, ellipse, smooth or sharp polygon, bar, star or crescent."""
+    """Return a class-less outline: blob, ellipse, round or sharp polygon, bar, star, crescent."""
     kind = rng.integers(0, 7)
     if kind == 0:
         return blob(rng, rng.uniform(0.1, 0.3), int(rng.integers(3, 8)))

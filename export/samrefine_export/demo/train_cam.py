@@ -15,20 +15,20 @@ from torch.nn import functional as F
 from samrefine_export.demo.model import build_demo_classifier
 from samrefine_export.demo.pool import Shard
 from samrefine_export.demo.prompts import crop
-from samrefine_export.demo.run import Report, run, save_atomically
+from samrefine_export.demo.run import OnLine, run, save_atomically
 from samrefine_export.demo.scenes import CLASSES
 from samrefine_export.demo.shapes import Rng
 
 
 @dataclass(frozen=True)
 class CamConfig:
-    """What a training run is a function of."""
+    """Settings that determine a training run."""
 
     seed: int = 0
     cycles: tuple[int, ...] = (3000, 2500, 700)
-    """steps of each cycle of the learning rate"""
+    """Steps of each cycle of the learning rate."""
     sides: tuple[int, ...] = (128, 128, 192)
-    """side of the square crops in each cycle, pixels"""
+    """Side of the square crops in each cycle, pixels."""
     images: int = 16
     rate: float = 2e-3
     warmup: int = 100
@@ -39,7 +39,7 @@ class CamConfig:
         return sum(self.cycles)
 
     def cycle_at(self, step: int) -> tuple[int, float]:
-        """The cycle that `step` is in, and how far, 0 to 1."""
+        """Return the cycle that `step` is in, and its progress there, 0 to 1."""
         for cycle, length in enumerate(self.cycles):
             if step < length:
                 return cycle, step / length
@@ -47,7 +47,7 @@ class CamConfig:
         return len(self.cycles) - 1, 1.0
 
     def rate_at(self, step: int) -> float:
-        """Learning rate: linear warm-up, then half cosines to 2%, each from half the one before."""
+        """Return the learning rate: warm-up, then half cosines to 2%, each from half the last."""
         cycle, done = self.cycle_at(step)
         fall = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done))
         return float(self.rate / 2**cycle * min(1.0, (step + 1) / self.warmup) * fall)
@@ -56,11 +56,12 @@ class CamConfig:
 def draw_images(
     rng: Rng, data: Shard, images: int, side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Crops (B, 3, side, side) normalised, and which classes each shows (B, C), 0 or 1."""
+    """Draw crops (B, 3, side, side) normalised, and the classes each shows (B, C), 0 or 1."""
     views, labels = [], []
     for index in rng.integers(len(data.image), size=images):
         image, parts = crop(rng, data.image[index], data.parts[index], side)
         seen = data.region_class[index][data.part_region[index]][parts[parts >= 0]]
+        # A class counts as visible from 1% of the crop
         counts = np.bincount(seen, minlength=len(CLASSES) + 1)[1:]
         views.append(image)
         labels.append(counts > 0.01 * parts.size)
@@ -82,11 +83,13 @@ class CamTrainer:
         self.step, self.seconds = 0, 0.0
 
     def advance(self) -> float:
-        """One optimiser step; its loss. A function of seed, step and weights only."""
+        """Take one optimiser step and return its loss: a function of seed, step and weights."""
+        # Draw the batch of this step
         started = time.perf_counter()
         rng = np.random.default_rng((self.config.seed, self.step, 1))
         side = self.config.sides[self.config.cycle_at(self.step)[0]]
         views, labels = draw_images(rng, self.data, self.config.images, side)
+        # Step on the image-level loss
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate_at(self.step)
         self.model.train()
@@ -101,6 +104,7 @@ class CamTrainer:
         return float(loss.detach())
 
     def _update_average(self) -> None:
+        """Move the running average towards the weights, faster at the start."""
         keep = min(0.995, self.step / (9 + self.step))
         fresh = self.model.state_dict()
         for name, value in self.average.state_dict().items():
@@ -128,7 +132,7 @@ def train_cam(
     checkpoint: Path,
     *,
     resume: bool,
-    report: Report,
+    report: OnLine,
     save_every: int = 250,
 ) -> CamTrainer:
     """Run to `config.steps`, saving to `checkpoint` on the way; `resume` continues from it."""

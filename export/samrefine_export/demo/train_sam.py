@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samrefine_export.demo.model import DIM, IMAGE_SIZE, build_demo_sam
+from samrefine_export.demo.model import DIM, IMAGE_SIZE, STRIDE, build_demo_sam
 from samrefine_export.demo.pool import Shard
 from samrefine_export.demo.prompts import Batch, draw_batch
-from samrefine_export.demo.run import Report, run, save_atomically
+from samrefine_export.demo.run import OnLine, run, save_atomically
+from samrefine_export.sam.decoder import UPSCALING
+from samrefine_export.third_party import Sam
 
 
 @dataclass(frozen=True)
@@ -27,22 +28,22 @@ class Stage:
 
     steps: int
     side: int
-    """of the square crops, pixels"""
+    """Side of the square crops, pixels."""
     images: int
-    """crops a step"""
+    """Crops per step."""
     prompts: int
-    """prompts a crop"""
+    """Prompts per crop."""
     fall: tuple[float, float] = (1.0, 1.0)
-    """shares of the learning rate that a half cosine leads from and to"""
+    """Fractions of the learning rate at the two ends of a half cosine."""
     settle: float = 1.0
-    """share of the stage after which batch statistics are those averaged until then"""
+    """Fraction of the stage after which batch norms keep the statistics averaged until then."""
     restart: bool = False
-    """start from the weights alone: new optimiser, hints and running average, and a warm-up"""
+    """Start from the weights only: new optimiser, hints and running average, and a warm-up."""
 
 
 @dataclass(frozen=True)
 class SamConfig:
-    """What a training run is a function of."""
+    """Settings that determine a training run."""
 
     seed: int = 0
     stages: tuple[Stage, ...] = (
@@ -55,7 +56,7 @@ class SamConfig:
         Stage(1000, IMAGE_SIZE, 8, 6, (0.6, 0.01), 0.6),
         Stage(4500, IMAGE_SIZE, 8, 6, (1.0, 0.01), 0.8, restart=True),
     )
-    """small first, where following a prompt is learnt cheaply; then finer"""
+    """Small images first, where following a prompt is learnt cheaply; then finer ones."""
     rate: float = 1e-3
     warmup: int = 200
 
@@ -65,7 +66,7 @@ class SamConfig:
         return sum(stage.steps for stage in self.stages)
 
     def stage_at(self, step: int) -> tuple[Stage, int]:
-        """The stage that `step` is in, and which of its steps that is."""
+        """Return the stage that `step` is in, and which of its steps that is."""
         for stage in self.stages:
             if step < stage.steps:
                 return stage, step
@@ -73,7 +74,7 @@ class SamConfig:
         return self.stages[-1], self.stages[-1].steps
 
     def rate_at(self, step: int) -> float:
-        """Learning rate: as the stages say, after a linear warm-up at the start and restarts."""
+        """Return the learning rate of the stage, after a linear warm-up at start and restarts."""
         stage, within = self.stage_at(step)
         start, end = stage.fall
         share = end + (start - end) * 0.5 * (1 + np.cos(np.pi * within / stage.steps))
@@ -84,8 +85,8 @@ class SamConfig:
 class Hints(nn.Module):
     """Dense tasks on the embedding, used in training only.
 
-    Which positions belong together, and how far each one's thing reaches: every position teaches
-    the encoder at every step, where prompts teach it at a few. It starts several times sooner.
+    Which positions belong to one region, and how far that region extends. Every position teaches
+    the encoder at every step, prompts only at a few, so that it learns several times sooner.
     """
 
     def __init__(self) -> None:
@@ -95,23 +96,26 @@ class Hints(nn.Module):
         self.scale = nn.Parameter(torch.tensor([2.0, 1.0]))
 
     def forward(self, embedding: Tensor, region_map: Tensor) -> Tensor:
-        """Loss () of the embedding (B, DIM, h, w) given regions (B, 4h, 4w), -1 unknown."""
+        """Return the loss () of embeddings (B, DIM, h, w) for regions (B, 4h, 4w), -1 unknown."""
+        # One position in 4 x 4 mask cells; pairs among about 192 of them
         cells = embedding.flatten(2).transpose(1, 2)
         ids = region_map[:, 2::4, 2::4].flatten(1)
         pick = torch.arange(0, ids.shape[1], max(1, ids.shape[1] // 192) | 1)
         key, known = self.key(cells[:, pick]), ids[:, pick] >= 0
+        # Pairs: near keys for positions of one region, those weighing three times as much
         same = (ids[:, pick, None] == ids[:, None, pick]).float()
         logits = self.scale[0] - self.scale[1] * torch.cdist(key, key).square()
         both = (known[:, :, None] & known[:, None, :]).float()
         pairs = F.binary_cross_entropy_with_logits(logits, same, reduction="none")
         balance = both * (1 + 2 * same)
+        # Extent of the region from each position
         reach = F.smooth_l1_loss(self.reach(cells), _reach(region_map), reduction="none", beta=0.05)
         seen = (ids >= 0).float()[..., None]
         return (pairs * balance).sum() / balance.sum() + 5 * (reach * seen).mean()
 
 
 def _reach(region_map: Tensor) -> Tensor:
-    """Distances (B, h*w, 4) left, up, right, down to the ends of a position's region, as shares."""
+    """Return (B, h*w, 4) left, up, right, down from positions to their region's ends, 0 to 1."""
     side = region_map.shape[1]
     ids = region_map.clamp(min=0)
     index = torch.arange(side).float()
@@ -120,6 +124,7 @@ def _reach(region_map: Tensor) -> Tensor:
         place = index.view(1, 1, -1) if axis == 2 else index.view(1, -1, 1)
         flat, where = ids.flatten(1), place.expand(ids.shape).flatten(1)
         for reduce, start in (("amin", float(side)), ("amax", -1.0)):
+            # Smallest or largest coordinate of every region, then of each position's
             ends = torch.full((ids.shape[0], 256), start).scatter_reduce(1, flat, where, reduce)
             gap = (ends.gather(1, flat) - where).abs().view(ids.shape) / side
             result.append(gap[:, 2::4, 2::4].flatten(1))
@@ -133,22 +138,32 @@ def decode(
     boxes: Tensor | None = None,
     mask_input: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Masks for P prompts on each of B images at once.
+    """Decode P prompts on each of B images at once; segment-anything takes one image at a time.
 
-    embedding (B, DIM, h, w); points ((B*P, K, 2), (B*P, K)); boxes (B*P, 4); mask_input
-    (B*P, 1, 4h, 4w) logits. Returns logits (B*P, 4, 4h, 4w) and predicted IoU (B*P, 4).
+    Args:
+        sam: the model.
+        embedding: (B, DIM, h, w).
+        points: coordinates (B*P, K, 2) and labels (B*P, K).
+        boxes: (B*P, 4) XYXY.
+        mask_input: (B*P, 1, 4h, 4w) logits.
+
+    Returns:
+        Logits (B*P, 4, 4h, 4w) and predicted IoU (B*P, 4).
     """
+    # Tokens of the outputs and of the prompts
     prompt, decoder = sam.prompt_encoder, sam.mask_decoder
     sparse, dense = prompt(points, boxes, mask_input)
     count = sparse.shape[0]
     output = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([output.expand(count, -1, -1), sparse], dim=1)
+    # Transformer; without masks the prompts of an image share its first projections
     place = prompt.get_dense_pe()
     if mask_input is None:
         hidden, source = _attend_shared(decoder.transformer, embedding + dense[:1], place, tokens)
     else:
         source = embedding.repeat_interleave(count // embedding.shape[0], dim=0) + dense
         hidden, source = decoder.transformer(source, place.expand(count, -1, -1, -1), tokens)
+    # Upscale, and read masks and IoU as MaskDecoder does
     b, _, c = source.shape
     fine = decoder.output_upscaling(source.transpose(1, 2).reshape(b, c, *embedding.shape[2:]))
     heads = enumerate(decoder.output_hypernetworks_mlps)
@@ -161,19 +176,27 @@ def decode(
 def _attend_shared(
     transformer: Any, image: Tensor, place: Tensor, tokens: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The transformer's own result, its first layer projecting each image once for all its prompts.
+    """Run the transformer, its first layer projecting each image once for all its prompts.
 
-    image (B, C, h, w), place (1, C, h, w), tokens (B*P, T, C) to tokens (B*P, T, C) and image
-    positions (B*P, h*w, C).
+    Args:
+        transformer: segment-anything's TwoWayTransformer.
+        image: (B, C, h, w).
+        place: (1, C, h, w), the position encoding.
+        tokens: (B*P, T, C).
+
+    Returns:
+        Tokens (B*P, T, C) and image positions (B*P, h*w, C).
     """
     first, *rest = transformer.layers
     images, (count, length, dim) = image.shape[0], tokens.shape
     keys, place = (x.flatten(2).transpose(1, 2) for x in (image, place))
+    # Tokens attend to each other, then to the image: prompts of an image side by side as tokens
     queries = first.norm1(first.self_attn(q=tokens, k=tokens, v=tokens))
     asking = (queries + tokens).view(images, -1, dim)
     seen = first.cross_attn_token_to_image(q=asking, k=keys + place, v=keys)
     queries = first.norm2(queries + seen.view(count, length, dim))
     queries = first.norm3(queries + first.mlp(queries))
+    # The image attends to the tokens, its queries projected once per image
     back = first.cross_attn_image_to_token
     repeats = count // images
     q = back._separate_heads(back.q_proj(keys + place), back.num_heads).repeat_interleave(
@@ -182,8 +205,9 @@ def _attend_shared(
     k = back._separate_heads(back.k_proj(queries + tokens), back.num_heads)
     v = back._separate_heads(back.v_proj(queries), back.num_heads)
     mixed = torch.softmax(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5, dim=-1) @ v
-    told = back.out_proj(back._recombine_heads(mixed))
-    keys = first.norm4(keys.repeat_interleave(repeats, 0) + told)
+    taken = back.out_proj(back._recombine_heads(mixed))
+    keys = first.norm4(keys.repeat_interleave(repeats, 0) + taken)
+    # From here on the images differ from prompt to prompt
     for layer in rest:
         queries, keys = layer(queries, keys, tokens, place)
     last = transformer.final_attn_token_to_image(q=queries + tokens, k=keys + place, v=keys)
@@ -191,21 +215,31 @@ def _attend_shared(
 
 
 def mask_loss(logits: Tensor, quality: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    """SAM's loss () with each target given to the mask that fits it best.
+    """Return SAM's loss (), each target counting for the mask that fits it best.
 
-    logits (N, M, h, w); quality (N, M); targets (N, T, h, w) 0 or 1; weight (N, T). Focal loss
-    counts 20, dice 1, and squared error of the predicted IoU (with the best target) 1.
+    Focal loss counts 20, dice 1, and the squared error of the predicted IoU (with the best target)
+    1, as in Kirillov et al., "Segment Anything", 2023.
+
+    Args:
+        logits: (N, M, h, w).
+        quality: predicted IoU (N, M).
+        targets: (N, T, h, w), 0 or 1.
+        weight: (N, T), of each target.
     """
     x, t = logits.flatten(2), targets.flatten(2)
     p = x.sigmoid()
+    # Focal loss (N, M, T), gamma 2, of each mask for each target
     positive = (1 - p).square() * F.softplus(-x)
     negative = p.square() * F.softplus(x)
     size = x.shape[-1]
     focal = ((positive - negative) @ t.transpose(1, 2) + negative.sum(-1, keepdim=True)) / size
+    # Dice loss (N, M, T)
     total = t.sum(-1)[:, None]
     dice = 1 - (2 * (p @ t.transpose(1, 2)) + 1) / (p.sum(-1, keepdim=True) + total + 1)
+    # Loss of each target's best mask (N, T)
     best = (20 * 0.5 * focal + dice).amin(dim=1)
     with torch.no_grad():
+        # IoU of each mask with its best target, which the model is to predict
         hard = (x > 0).float()
         both = hard @ t.transpose(1, 2)
         iou = (both / (hard.sum(-1, keepdim=True) + total - both).clamp(min=1)).amax(dim=2)
@@ -213,7 +247,8 @@ def mask_loss(logits: Tensor, quality: Tensor, targets: Tensor, weight: Tensor) 
 
 
 def train_step(sam: Sam, hints: Hints, batch: Batch, rng: np.random.Generator) -> Tensor:
-    """Loss () of one batch: a point or a box each, at times a corrective point after it."""
+    """Return the loss () of one batch: a point or a box each, at times a corrective point."""
+    # Targets: the whole thing, and at half weight its part where that differs
     image = torch.from_numpy(batch.image).contiguous(memory_format=torch.channels_last)
     whole = torch.from_numpy(batch.whole).flatten(0, 1).float()
     part = torch.from_numpy(batch.part).flatten(0, 1).float()
@@ -222,14 +257,17 @@ def train_step(sam: Sam, hints: Hints, batch: Batch, rng: np.random.Generator) -
     weight = torch.stack([torch.ones_like(distinct), 0.5 * distinct], dim=1)
     embedding = sam.image_encoder(image)
     loss = 0.5 * hints(embedding, torch.from_numpy(batch.region_map))
+    # Boxes: unambiguous, so the single mask only
     if rng.random() < 0.15:
         boxes = torch.from_numpy(_boxes(rng, batch))
         logits, quality = decode(sam, embedding, None, boxes)
         return loss + mask_loss(logits[:, :1], quality[:, :1], targets[:, :1], weight[:, :1])
+    # Points: the three alternatives
     points = torch.from_numpy(batch.points).flatten(0, 1)[:, None]
     labels = torch.ones(points.shape[:2])
     logits, quality = decode(sam, embedding, (points, labels))
     loss = loss + mask_loss(logits[:, 1:], quality[:, 1:], targets, weight)
+    # A second point in the error of the chosen mask, half the time with that mask as a prompt
     if rng.random() < 0.25:
         chosen = logits[torch.arange(len(logits)), 1 + quality[:, 1:].argmax(1)][:, None].detach()
         extra, signs = _corrections(
@@ -244,7 +282,7 @@ def train_step(sam: Sam, hints: Hints, batch: Batch, rng: np.random.Generator) -
 
 
 def _boxes(rng: np.random.Generator, batch: Batch) -> NDArray[np.float32]:
-    """Boxes (B*P, 4) around the whole things, each edge moved by up to a tenth of the side."""
+    """Return boxes (B*P, 4) around the whole things, edges moved by up to a tenth of the side."""
     masks = batch.whole.reshape(-1, *batch.whole.shape[2:])
     edges = []
     for axis in (1, 2):
@@ -260,7 +298,7 @@ def _boxes(rng: np.random.Generator, batch: Batch) -> NDArray[np.float32]:
 def _corrections(
     rng: np.random.Generator, guess: NDArray[np.bool_], truth: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """One point (N, 2) in the error of each mask and its label (N,): 1 missed, 0 not part of it."""
+    """Draw a point (N, 2) in the error of each mask; its label (N,) is 1 missed, 0 excess."""
     points, signs = [], []
     for g, t in zip(guess, truth, strict=True):
         wrong = np.flatnonzero(g != t)
@@ -283,9 +321,10 @@ class SamTrainer:
         self.restart()
 
     def restart(self) -> None:
-        """Forget all but the weights."""
+        """Reset all state but the weights."""
         self.hints = Hints()
         self.average = copy.deepcopy(self.sam).requires_grad_(False)
+        # Norms and biases are not decayed
         named = [*self.sam.named_parameters(), *self.hints.named_parameters()]
         plain = [p for _, p in named if p.ndim < 2]
         decayed = [p for _, p in named if p.ndim >= 2]
@@ -295,7 +334,8 @@ class SamTrainer:
         )
 
     def advance(self) -> float:
-        """One optimiser step; its loss. A function of seed, step and weights only."""
+        """Take one optimiser step and return its loss: a function of seed, step and weights."""
+        # Enter the stage
         started = time.perf_counter()
         stage, within = self.config.stage_at(self.step)
         if stage.restart and within == 0:
@@ -303,9 +343,10 @@ class SamTrainer:
             self.restart()
         for model in (self.sam, self.average):
             resize(model, stage.side)
+        # Draw the batch of this step
         rng = np.random.default_rng((self.config.seed, self.step))
         batch = draw_batch(rng, self.data, stage.images, stage.prompts, stage.side)
-        # Few images a batch make poor statistics: the end of the run uses the averaged ones.
+        # Few images per batch make poor statistics: the end of a stage uses the averaged ones
         self.sam.train(within < stage.settle * stage.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate_at(self.step)
@@ -321,6 +362,7 @@ class SamTrainer:
         return float(loss.detach())
 
     def _update_average(self) -> None:
+        """Move the running average towards the weights, faster at the start."""
         keep = min(0.999, (1 + self.step) / (10 + self.step))
         pairs = zip(self.average.state_dict().values(), self.sam.state_dict().values(), strict=True)
         old, new = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
@@ -343,11 +385,11 @@ class SamTrainer:
 
 def resize(sam: Sam, side: int) -> None:
     """Set the image side that a demo SAM works at; its weights fit any multiple of 16."""
-    cells = side // 8
+    cells = side // STRIDE
     sam.image_encoder.img_size = side
     sam.prompt_encoder.image_embedding_size = (cells, cells)
     sam.prompt_encoder.input_image_size = (side, side)
-    sam.prompt_encoder.mask_input_size = (4 * cells, 4 * cells)
+    sam.prompt_encoder.mask_input_size = (UPSCALING * cells, UPSCALING * cells)
 
 
 def train_sam(
@@ -356,7 +398,7 @@ def train_sam(
     checkpoint: Path,
     *,
     resume: bool,
-    report: Report,
+    report: OnLine,
     save_every: int = 250,
 ) -> SamTrainer:
     """Run to `config.steps`, saving to `checkpoint` on the way; `resume` continues from it."""

@@ -1,27 +1,30 @@
 """The demo bundle measured with the runtime."""
 
+from __future__ import annotations
+
 import pytest
 
-from samrefine_export.demo.bundle import CAM_DEFAULTS, GENERATOR_DEFAULTS
+from samrefine_export.demo.bundle import CAM_DEFAULTS, CAUTION, GENERATOR_DEFAULTS, REFINE_DEFAULTS
 from samrefine_export.demo.evaluate import held_out_scenes
 from samrefine_export.demo.measure import measure_labels
-from samrefine_rt.cli.options import DEMO_BUNDLE
-from samrefine_runtime.bundle import Bundle
+from samrefine_rt.demo import IMAGES
+from samrefine_runtime.bundle import EMBEDDED, Bundle
 
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return Bundle.load(DEMO_BUNDLE)
+    return Bundle.load("demo")
 
 
 def test_the_embedded_bundle_holds_the_exporters_settings(bundle: Bundle) -> None:
-    assert bundle.defaults == GENERATOR_DEFAULTS
+    assert bundle.defaults == {**GENERATOR_DEFAULTS, **REFINE_DEFAULTS}
+    assert bundle.manifest["caution"] == CAUTION
     assert bundle.manifest["cam"]["defaults"] == CAM_DEFAULTS
     assert bundle.manifest["sam"]["training"]["trained_by"].startswith("python -m")
 
 
 def test_the_embedded_bundle_is_small() -> None:
-    folders = (DEMO_BUNDLE, DEMO_BUNDLE.parent / "demo_images")
+    folders = (EMBEDDED["demo"], IMAGES)
     size = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
     assert size <= 8_000_000
 

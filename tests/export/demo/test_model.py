@@ -1,11 +1,14 @@
+"""The demo networks: shapes, sizes, decoding and loss."""
+
+from __future__ import annotations
+
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from samrefine_export.demo.model import build_demo_classifier, build_demo_sam  # noqa: E402
-from samrefine_export.demo.scenes import CLASSES  # noqa: E402
-from samrefine_export.demo.train_sam import decode, mask_loss  # noqa: E402
+from samrefine_export.demo.model import build_demo_classifier, build_demo_sam
+from samrefine_export.demo.scenes import CLASSES
+from samrefine_export.demo.train_sam import decode, mask_loss
 
 
 def test_sam_has_the_shapes_of_a_sam() -> None:

@@ -1,9 +1,16 @@
+"""Procedural scenes: ground truth, variety and determinism."""
+
+from __future__ import annotations
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samrefine_export.demo import shapes
+from samrefine_export.demo.__main__ import train
+from samrefine_export.demo.pool import HELD_OUT, SHARD
 from samrefine_export.demo.scenes import CLASSES, Scene, make_scene
 
 seeds = st.integers(0, 2**32)
@@ -32,7 +39,7 @@ def test_ground_truth_agrees_at_any_size(seed: int, height: int, width: int) -> 
 
 @settings(max_examples=5, deadline=None)
 @given(seed=seeds)
-def test_a_seed_always_gives_the_same_photograph(seed: int) -> None:
+def test_a_seed_always_makes_the_same_image(seed: int) -> None:
     first, second = make_scene(seed, 96), make_scene(seed, 96)
     np.testing.assert_array_equal(first.image, second.image)
     np.testing.assert_array_equal(first.parts, second.parts)
@@ -49,7 +56,7 @@ def test_the_scenes_of_the_committed_model_have_not_changed() -> None:
     assert [CLASSES[c - 1] for c in scene.region_class if c] == ["butterfly", "flower"]
 
 
-def test_photographs_show_one_to_three_objects_of_varied_size_and_every_class() -> None:
+def test_images_show_one_to_three_objects_of_varied_size_and_every_class() -> None:
     scenes = [make_scene(seed, 96) for seed in range(80)]
     shares, seen = [], set()
     for scene in scenes:
@@ -63,7 +70,7 @@ def test_photographs_show_one_to_three_objects_of_varied_size_and_every_class() 
     assert np.percentile(shares, 95) < 0.4
 
 
-def test_photographs_are_exposed_and_not_flat() -> None:
+def test_images_are_exposed_and_not_flat() -> None:
     for seed in range(20):
         image = make_scene(seed, 96).image
         assert 25 < image.mean() < 215
@@ -72,7 +79,6 @@ def test_photographs_are_exposed_and_not_flat() -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_object_is_one_thing_of_several_pieces(name: str) -> None:
-    cv2 = pytest.importorskip("cv2")
     for seed in range(10):
         parts = shapes.OBJECTS[name](np.random.default_rng(seed))
         cover = np.zeros((260, 260), np.uint8)
@@ -87,8 +93,5 @@ def test_every_object_is_one_thing_of_several_pieces(name: str) -> None:
 
 
 def test_training_and_measuring_never_share_a_scene() -> None:
-    from samrefine_export.demo.__main__ import train
-    from samrefine_export.demo.pool import HELD_OUT, SHARD
-
     default = next(p.default for p in train.params if p.name == "shards")
     assert default * SHARD < HELD_OUT

@@ -1,17 +1,20 @@
+"""Training of the demo networks: samples, steps, resuming."""
+
+from __future__ import annotations
+
 import copy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from samrefine_export.demo.pool import SIDE, Shard  # noqa: E402
-from samrefine_export.demo.prompts import draw_batch  # noqa: E402
-from samrefine_export.demo.scenes import CLASSES, make_scene  # noqa: E402
-from samrefine_export.demo.train_cam import CamConfig, draw_images, train_cam  # noqa: E402
-from samrefine_export.demo.train_sam import (  # noqa: E402
+from samrefine_export.demo.pool import SIDE, Shard
+from samrefine_export.demo.prompts import draw_batch
+from samrefine_export.demo.scenes import CLASSES, make_scene
+from samrefine_export.demo.train_cam import CamConfig, draw_images, train_cam
+from samrefine_export.demo.train_sam import (
     SamConfig,
     SamTrainer,
     Stage,
@@ -110,7 +113,7 @@ def test_resumed_classifier_equals_an_uninterrupted_one(data: Shard, tmp_path: P
     assert same_weights(halfway.average, straight.average)
 
 
-def test_a_restart_keeps_the_weights_alone(data: Shard) -> None:
+def test_a_restart_keeps_only_the_weights(data: Shard) -> None:
     trainer = SamTrainer(CONFIG, data)
     for _ in range(4):
         trainer.advance()

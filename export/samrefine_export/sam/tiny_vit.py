@@ -14,33 +14,35 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from samrefine_export._torchvision import make_importable
+from samrefine_export.third_party import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-if TYPE_CHECKING:
-    from segment_anything.modeling import Sam
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+"""ImageNet's RGB mean and standard deviation on a scale of 0 to 255, as `build_sam` has them."""
 
-_PIXEL_MEAN = (123.675, 116.28, 103.53)
-_PIXEL_STD = (58.395, 57.12, 57.375)
 _STRIDES = (4, 8, 16, 16)
+"""Image pixels per position of each stage; MobileSAM leaves out the step to 32."""
+_EXPANSION = 4
+"""Hidden channels over outer ones in convolution blocks and MLPs, as in TinyViT."""
+_IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
 class TinyViTSizes:
-    """Sizes of the encoder, one entry a stage; the defaults are MobileSAM's."""
+    """Sizes of the encoder, one entry per stage; the defaults are MobileSAM's."""
 
     img_size: int = 1024
     """Side of the square input in pixels, a multiple of 16."""
     dims: tuple[int, int, int, int] = (64, 128, 160, 320)
-    """Channels."""
+    """Channels of each stage."""
     depths: tuple[int, int, int, int] = (2, 2, 6, 2)
-    """Blocks."""
+    """Blocks in each stage."""
     heads: tuple[int, int, int, int] = (2, 4, 5, 10)
     """Attention heads; the first stage is convolutional and ignores its entry."""
     windows: tuple[int, int, int, int] = (7, 7, 14, 7)
@@ -49,8 +51,8 @@ class TinyViTSizes:
     """Channels of the embedding, which the prompt encoder and mask decoder share."""
 
     def __post_init__(self) -> None:
-        if self.img_size <= 0 or self.img_size % 16:
-            raise ValueError(f"img_size must be a positive multiple of 16, not {self.img_size}")
+        if self.img_size <= 0 or self.img_size % _STRIDES[-1]:
+            raise ValueError(f"img_size is {self.img_size}, expected a positive multiple of 16")
         for dim, heads in zip(self.dims[1:], self.heads[1:], strict=True):
             if dim % heads:
                 raise ValueError(f"{dim} channels do not divide among {heads} heads")
@@ -70,16 +72,16 @@ class WindowGrid:
 
     @property
     def rows(self) -> int:
-        """Windows from top to bottom."""
+        """Number of windows from top to bottom."""
         return -(-self.height // self.window)
 
     @property
     def columns(self) -> int:
-        """Windows from left to right."""
+        """Number of windows from left to right."""
         return -(-self.width // self.window)
 
     def split(self, x: Tensor) -> Tensor:
-        """(B,h,w,C) -> (B*rows*columns, window*window, C), windows in row-major order."""
+        """Cut (B,h,w,C) into (B*rows*columns, window*window, C), windows in row-major order."""
         side = self.window
         bottom, right = self.rows * side - self.height, self.columns * side - self.width
         if bottom or right:
@@ -88,7 +90,7 @@ class WindowGrid:
         return x.transpose(2, 3).reshape(-1, side * side, self.channels)
 
     def join(self, windows: Tensor) -> Tensor:
-        """(B*rows*columns, window*window, C) -> (B,h,w,C); undoes `split` and drops the padding."""
+        """Undo `split`: (B*rows*columns, window*window, C) to (B,h,w,C), without the padding."""
         side = self.window
         x = windows.reshape(-1, self.rows, self.columns, side, side, self.channels)
         x = x.transpose(2, 3).reshape(-1, self.rows * side, self.columns * side, self.channels)
@@ -111,7 +113,7 @@ class ConvNorm(nn.Sequential):
 
 
 class PatchEmbed(nn.Module):
-    """Image to features at stride 4, by two convolutions."""
+    """Two convolutions from the image to features at stride 4."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -120,7 +122,7 @@ class PatchEmbed(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B,3,H,W) -> (B,C,H/4,W/4)."""
+        """Map (B,3,H,W) to (B,C,H/4,W/4)."""
         features: Tensor = self.seq(image)
         return features
 
@@ -130,13 +132,13 @@ class MBConv(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        hidden = 4 * dim
+        hidden = _EXPANSION * dim
         self.conv1 = ConvNorm(dim, hidden, 1)
         self.conv2 = ConvNorm(hidden, hidden, 3, groups=hidden)
         self.conv3 = ConvNorm(hidden, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,h,w) -> (B,C,h,w)."""
+        """Map (B,C,h,w) to (B,C,h,w)."""
         hidden = F.gelu(self.conv2(F.gelu(self.conv1(x))))
         return F.gelu(x + self.conv3(hidden))
 
@@ -151,12 +153,12 @@ class PatchMerging(nn.Module):
         self.conv3 = ConvNorm(outputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,h,w) -> (B,out,h/stride,w/stride)."""
+        """Map (B,C,h,w) to (B,out,h/stride,w/stride)."""
         merged: Tensor = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
         return merged
 
 
-class Attention(nn.Module):
+class WindowAttention(nn.Module):
     """Self-attention inside windows of N = window**2 tokens, biased by their distance.
 
     The layer norm is inside, after the zero padding of `WindowGrid`: padded tokens become the
@@ -176,17 +178,18 @@ class Attention(nn.Module):
         self.register_buffer("attention_bias_idxs", _distance_index(window), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,N,C) -> (B,N,C), B counting windows."""
+        """Attend inside windows: map (B,N,C) to (B,N,C), B counting windows."""
         # Each head's q, k and v lie together: (B,N,heads,3*d) -> (B,heads,N,3*d).
         qkv = self.qkv(self.norm(x)).reshape(-1, self.tokens, self.heads, 3 * self.head_dim)
         query, key, value = qkv.transpose(1, 2).split(self.head_dim, dim=-1)
+        # Scores (B,heads,N,N), then the mixed values side by side again: (B,N,heads*d)
         scores = (query * self.head_dim**-0.5) @ key.transpose(-2, -1) + self._bias()
         mixed = (scores.softmax(dim=-1) @ value).transpose(1, 2)
         attended: Tensor = self.proj(mixed.reshape(-1, self.tokens, self.heads * self.head_dim))
         return attended
 
     def _bias(self) -> Tensor:
-        """Bias of every pair of tokens, (heads,N,N).
+        """Return the bias of every pair of tokens, (heads,N,N).
 
         Gathered at each call, and folded by exporters: a stored copy, as MobileSAM's own code
         keeps, is stale when weights are loaded after `eval()`.
@@ -201,11 +204,11 @@ class Mlp(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, 4 * dim)
-        self.fc2 = nn.Linear(4 * dim, dim)
+        self.fc1 = nn.Linear(dim, _EXPANSION * dim)
+        self.fc2 = nn.Linear(_EXPANSION * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(...,C) -> (...,C)."""
+        """Map (...,C) to (...,C)."""
         mixed: Tensor = self.fc2(F.gelu(self.fc1(self.norm(x))))
         return mixed
 
@@ -216,19 +219,20 @@ class TransformerBlock(nn.Module):
     def __init__(self, dim: int, side: int, heads: int, window: int) -> None:
         super().__init__()
         self.grid = WindowGrid(side, side, window, dim)
-        self.attn = Attention(dim, heads, window)
+        self.attn = WindowAttention(dim, heads, window)
         self.local_conv = ConvNorm(dim, dim, 3, groups=dim)
         self.mlp = Mlp(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,h,w) -> (B,C,h,w)."""
+        """Map (B,C,h,w) to (B,C,h,w)."""
+        # Attend inside windows, mix neighbours across them, then the MLP
         tokens = _channels_last(x)
         tokens = tokens + self.grid.join(self.attn(self.grid.split(tokens)))
         tokens = _channels_last(self.local_conv(_channels_first(tokens)))
         return _channels_first(tokens + self.mlp(tokens))
 
 
-class Stage(nn.Module):
+class EncoderStage(nn.Module):
     """Blocks of one resolution, then the step to the next stage; the last has none."""
 
     def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
@@ -237,7 +241,7 @@ class Stage(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,h,w) -> (B,out,h/stride,w/stride)."""
+        """Map (B,C,h,w) to (B,out,h/stride,w/stride)."""
         x = self.blocks(x)
         return x if self.downsample is None else self.downsample(x)
 
@@ -252,7 +256,7 @@ class ChannelNorm(nn.LayerNorm):
         super().__init__(channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,C,h,w) -> (B,C,h,w)."""
+        """Map (B,C,h,w) to (B,C,h,w)."""
         return _channels_first(super().forward(_channels_last(x)))
 
 
@@ -263,10 +267,10 @@ class TinyViT(nn.Module):
         super().__init__()
         self.img_size = sizes.img_size
         self.patch_embed = PatchEmbed(sizes.dims[0])
-        self.layers = nn.Sequential(*(_stage(sizes, index) for index in range(4)))
+        self.layers = nn.Sequential(*(_stage(sizes, index) for index in range(len(_STRIDES))))
         # The classifier of the pretraining. Not used here, but the official checkpoint holds it.
         self.norm_head = nn.LayerNorm(sizes.dims[-1])
-        self.head = nn.Linear(sizes.dims[-1], 1000)
+        self.head = nn.Linear(sizes.dims[-1], _IMAGENET_CLASSES)
         self.neck = nn.Sequential(
             nn.Conv2d(sizes.dims[-1], sizes.out_channels, 1, bias=False),
             ChannelNorm(sizes.out_channels),
@@ -275,20 +279,19 @@ class TinyViT(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B,3,1024,1024) float32, normalised and padded as for SAM -> (B,256,64,64) float32.
+        """Return the embedding (B,256,64,64) of images (B,3,1024,1024), padded and normalised.
 
-        In other sizes (B,3,img_size,img_size) -> (B,out_channels,img_size/16,img_size/16).
+        In other sizes it is (B,out_channels,img_size/16,img_size/16) of (B,3,img_size,img_size).
+        Both are float32; images are prepared as for SAM.
         """
         embedding: Tensor = self.neck(self.layers(self.patch_embed(image)))
         return embedding
 
 
 def build_mobile_sam(sizes: TinyViTSizes = MOBILE_SAM) -> Sam:
-    """MobileSAM in eval mode with random weights; `load_state_dict` takes `mobile_sam.pt`."""
-    make_importable()
-    from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-
-    dim, side = sizes.out_channels, sizes.img_size // 16
+    """Build MobileSAM in eval mode, untrained; `load_state_dict` takes `mobile_sam.pt`."""
+    # All but the encoder is as in segment_anything.build_sam
+    dim, side = sizes.out_channels, sizes.img_size // _STRIDES[-1]
     transformer = TwoWayTransformer(depth=2, embedding_dim=dim, mlp_dim=2048, num_heads=8)
     sam = Sam(
         image_encoder=TinyViT(sizes),
@@ -305,8 +308,8 @@ def build_mobile_sam(sizes: TinyViTSizes = MOBILE_SAM) -> Sam:
             iou_head_depth=3,
             iou_head_hidden_dim=256,
         ),
-        pixel_mean=list(_PIXEL_MEAN),
-        pixel_std=list(_PIXEL_STD),
+        pixel_mean=list(PIXEL_MEAN),
+        pixel_std=list(PIXEL_STD),
     )
     return sam.eval()
 
@@ -324,7 +327,7 @@ def fuse_batch_norms(encoder: nn.Module) -> None:
                 setattr(module, name, fuse_conv_bn_eval(child.c, child.bn))
 
 
-def _stage(sizes: TinyViTSizes, index: int) -> Stage:
+def _stage(sizes: TinyViTSizes, index: int) -> EncoderStage:
     dim, depth, stride = sizes.dims[index], sizes.depths[index], _STRIDES[index]
     blocks: list[nn.Module]
     if index == 0:
@@ -332,13 +335,17 @@ def _stage(sizes: TinyViTSizes, index: int) -> Stage:
     else:
         side, heads, window = sizes.img_size // stride, sizes.heads[index], sizes.windows[index]
         blocks = [TransformerBlock(dim, side, heads, window) for _ in range(depth)]
-    if index == 3:
-        return Stage(blocks, None)
-    return Stage(blocks, PatchMerging(dim, sizes.dims[index + 1], _STRIDES[index + 1] // stride))
+    if index == len(_STRIDES) - 1:
+        return EncoderStage(blocks, None)
+    step = PatchMerging(dim, sizes.dims[index + 1], _STRIDES[index + 1] // stride)
+    return EncoderStage(blocks, step)
 
 
 def _distance_index(window: int) -> Tensor:
-    """Which bias a pair of tokens takes: |row distance| * window + |column distance|, (N,N)."""
+    """Return the index (N,N) of the bias that each pair of tokens takes.
+
+    It is |row distance| * window + |column distance|.
+    """
     place = torch.arange(window * window)
     row, column = place // window, place % window
     rows = (row[:, None] - row[None, :]).abs()
@@ -347,10 +354,10 @@ def _distance_index(window: int) -> Tensor:
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """(B,C,h,w) -> (B,h,w,C)."""
+    """Map (B,C,h,w) to (B,h,w,C)."""
     return x.permute(0, 2, 3, 1)
 
 
 def _channels_first(x: Tensor) -> Tensor:
-    """(B,h,w,C) -> (B,C,h,w)."""
+    """Map (B,h,w,C) to (B,C,h,w)."""
     return x.permute(0, 3, 1, 2)

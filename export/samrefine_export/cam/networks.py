@@ -20,6 +20,9 @@ from samrefine_export.errors import CheckpointError, ExportError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_ROUNDING = 1e-4
+"""Difference of float32 results that compute the same, relative to the largest."""
+
 _CONTRACT = (
     "supported are networks that end in global average pooling and one linear layer; "
     "for any other, write a factory that returns a CamNetwork"
@@ -28,7 +31,7 @@ _CONTRACT = (
 
 @dataclass
 class CamNetwork:
-    """A network that gives class activation maps, and what the runtime must know about it.
+    """A network that returns class activation maps, and what the runtime must know about it.
 
     Any network fits, in a few lines of a file `my_cam.py`, exported by `--arch my_cam:build`:
 
@@ -41,23 +44,23 @@ class CamNetwork:
     """
 
     module: nn.Module
-    """image (B,3,h,w) float32, normalised -> raw maps (B,C,h/stride,w/stride) before any ReLU, or
-    the pair of maps and logits (B,C); logits default to the mean of the maps over positions"""
+    """Image (B,3,h,w) float32, normalised -> raw maps (B,C,h/stride,w/stride) before any ReLU, or
+    the pair of maps and logits (B,C); logits default to the mean of the maps over positions."""
     stride: int
-    """image pixels per map position"""
+    """Image pixels per map position."""
     has_background: bool = False
-    """whether the maps are (B,1+C,...), the network's own background first; logits stay (B,C)"""
+    """Whether the maps are (B,1+C,...), the network's own background first; logits stay (B,C)."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
-    """RGB, subtracted from values in 0..1"""
+    """RGB, subtracted from values in 0..1."""
     std: tuple[float, float, float] = IMAGENET_STD
-    """RGB, divides"""
+    """RGB, divides what is left of them."""
 
 
 class PooledLinear(nn.Module):
     """Features, average pooling and a linear layer, as maps (B,C,h/s,w/s) and logits (B,C).
 
     Without a bias the logits are the mean of the maps; a bias is part of the logits only, as it
-    says nothing about a place.
+    is the same at every position.
     """
 
     weight: Tensor
@@ -73,8 +76,9 @@ class PooledLinear(nn.Module):
         self.register_buffer("map_weight", self.weight[:, :, None, None])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,3,h,w) -> maps (B,C,h/s,w/s), logits (B,C)."""
+        """Return maps (B,C,h/s,w/s) and logits (B,C) of images (B,3,h,w)."""
         features = self.features(image)
+        # The linear layer at every position, and after average pooling
         maps = F.conv2d(features, self.map_weight)
         return maps, F.linear(features.mean((2, 3)), self.weight, self.bias)
 
@@ -85,29 +89,38 @@ def lower_last_stride(stage: nn.Module) -> None:
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
             module.stride = (1, 1)
         if isinstance(module, nn.AvgPool2d) and module.stride in (2, (2, 2)):
-            # ResNet-D pools where others stride: a pool of one position changes nothing.
+            # ResNet-D pools where others stride; pooling one position changes nothing
             module.kernel_size, module.stride, module.padding = 1, 1, 0
 
 
 def check_classes(state: Mapping[str, Tensor], head: str, classes: int, what: str) -> None:
-    """Say so in plain words when only the number of classes is wrong."""
+    """Raise CheckpointError if only the number of classes of the weights is wrong.
+
+    `load_strict` would report it as another network.
+
+    Args:
+        state: weights by name.
+        head: name of the classifier's weight (C,...); unchecked where `state` lacks it.
+        classes: foreground classes of the class list.
+        what: names the checkpoint in the message.
+    """
     known = len(state[head]) if head in state and state[head].ndim else classes
     if known != classes:
-        hint = "; the background is no class of its own" if classes == known + 1 else ""
+        hint = "; the background is not one of them" if classes == known + 1 else ""
         raise CheckpointError(f"{what} knows {known} classes, the class list has {classes}{hint}")
 
 
 @torch.no_grad()
 def check_same(cam: PooledLinear, net: nn.Module, arch: str) -> None:
-    """Raise ExportError unless the maps' mean plus bias are the logits of the original network."""
+    """Raise ExportError unless the maps' mean plus bias is the output of the original network."""
     image = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     maps, logits = cam(image)
     expected = net(image)
     for actual in (logits, maps.mean((2, 3)) + cam.bias):
-        if not (actual - expected).abs().max() <= 1e-4 * (1e-6 + expected.abs().max()):
+        if not (actual - expected).abs().max() <= _ROUNDING * (1e-6 + expected.abs().max()):
             raise refusal(arch, "the mean of its maps is not its output")
 
 
 def refusal(arch: str, why: str) -> ExportError:
-    """The error for a network whose maps cannot be had exactly."""
+    """Return the error for a network whose maps cannot be computed exactly."""
     return ExportError(f"{arch} has no class activation maps: {why}; {_CONTRACT}")

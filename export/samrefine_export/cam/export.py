@@ -14,21 +14,30 @@ import torch
 from torch import Tensor, nn
 
 from samrefine_export.bundle_writer import BundleWriter
-from samrefine_export.cam_archs import SUPPORTED, build_network
-from samrefine_export.cam_networks import CamNetwork
+from samrefine_export.cam.archs import build_network
+from samrefine_export.cam.networks import CamNetwork
 from samrefine_export.checkpoints import read_checkpoint
 from samrefine_export.errors import ExportError
 from samrefine_runtime.bundle import sha256_of
 from samrefine_runtime.errors import SettingsError
-
-__all__ = ["SUPPORTED", "CamNetwork", "export_cam", "export_cam_network", "read_classes"]
+from samrefine_runtime.labels import MAX_CLASS
 
 OPSET = 18
+"""Operator set of the graph."""
+
 TOLERANCE = 1e-4
-MAX_CLASSES = 254
+"""Largest difference between graph and torch, relative to the largest value."""
+
+"""Label maps are uint8 with 0 for background and 255 for void."""
+
+_CALIBRATED = (4, 3, 96, 96)
+"""(B, 3, H, W) of the noise that random networks are calibrated with."""
 
 _TRACED = (2, 3, 96, 128)
+"""(B, 3, H, W) of the image that the graph is traced with."""
+
 _CHECKED = ((1, 3, 97, 65), (3, 3, 64, 112))
+"""(B, 3, H, W) of the images that the graph is checked with: other batches and sides."""
 
 
 def export_cam(
@@ -42,7 +51,7 @@ def export_cam(
     last_stride: int | None = None,
     name: str | None = None,
 ) -> None:
-    """Add a CAM classifier to the bundle `out`, new or existing, in place of any it has.
+    """Add a CAM classifier to the bundle `out`, new or existing, replacing any it has.
 
     Args:
         arch: irn_resnet50 (IRN's and ReCAM's `res50_cam`); resnet18, 34, 50, 101 or 152 of
@@ -102,7 +111,7 @@ def export_cam_network(
     defaults: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> None:
-    """Add a network of one's own to the bundle `out`; `export_cam` ends here too.
+    """Add a custom network to the bundle `out`; `export_cam` ends here too.
 
     The graph is run in ONNX Runtime at sizes it was not traced at and compared with torch.
 
@@ -147,7 +156,7 @@ def export_cam_network(
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
-    """Class names from a file: one a line, or a JSON list of strings.
+    """Read class names from a file: one per line, or a JSON list of strings.
 
     Raises:
         SettingsError: no such file, not text, not a list of names, empty, or a name twice.
@@ -166,14 +175,18 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
 
 
 def classes_of(classes: str | Path | Sequence[str]) -> tuple[str, ...]:
-    """Class names given as a file or as they are. Raises SettingsError as `read_classes`."""
+    """Return class names given as a file or as a sequence.
+
+    Raises:
+        SettingsError: see `read_classes`.
+    """
     if isinstance(classes, (str, Path)):
         return read_classes(classes)
     return _checked_names(list(classes), "the class list")
 
 
 class _MapsAndLogits(nn.Module):
-    """A CamNetwork's forward with the logits filled in where it gives maps only."""
+    """A CamNetwork's forward with the logits filled in where it returns maps only."""
 
     def __init__(self, network: CamNetwork) -> None:
         super().__init__()
@@ -197,22 +210,23 @@ def calibrate(module: nn.Module) -> None:
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None
+        norm.momentum = None  # the plain mean over batches, so the one batch counts fully
         norm.train()
-    module(torch.randn(4, 3, 96, 96))
+    module(torch.randn(_CALIBRATED))
     module.eval()
 
 
 @torch.no_grad()
 def check_outputs(module: nn.Module, network: CamNetwork, classes: int) -> None:
     """Raise ExportError unless maps and logits have the shapes that `network` promises."""
-    batch, height, width = _CHECKED[0][0], *_CHECKED[0][2:]
+    batch, _, height, width = _CHECKED[0]
     try:
         maps, logits = module(torch.zeros(_CHECKED[0]))
     except Exception as error:  # users' networks raise anything
         raise ExportError(
             f"the network fails on an image of {height} x {width}: {error}"
         ) from error
+    # Check batch and classes of the maps, then of the logits
     expected = (batch, classes + network.has_background)
     if maps.ndim != 4 or tuple(maps.shape[:2]) != expected:
         wanted = f"{classes} classes" + (" and a background" if network.has_background else "")
@@ -221,10 +235,11 @@ def check_outputs(module: nn.Module, network: CamNetwork, classes: int) -> None:
         )
     if tuple(logits.shape) != (batch, classes):
         raise ExportError(f"the logits are {tuple(logits.shape)}, expected {(batch, classes)}")
+    # Check the stride; networks round a side up or down
     for side, actual in zip((height, width), maps.shape[2:], strict=True):
         if abs(actual - side / network.stride) > 1:
             raise ExportError(
-                f"an image of {height} x {width} gives maps of {tuple(maps.shape[2:])}, "
+                f"an image of {height} x {width} makes maps of {tuple(maps.shape[2:])}, "
                 f"which is not stride {network.stride}"
             )
 
@@ -236,7 +251,7 @@ def write_graph(module: nn.Module, path: Path) -> None:
     them, folds batch norms into convolutions, and takes a tenth of the newer one's time.
     """
     with warnings.catch_warnings():
-        # Tracing warns of all that may depend on the example; `check_graph` finds what does.
+        # Tracing warns of all that may depend on the example; `check_graph` finds what does
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
@@ -260,22 +275,22 @@ def check_graph(module: nn.Module, path: Path) -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for shape in _CHECKED:
         image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        size = f"{shape[2]} x {shape[3]}"
+        sides = f"{shape[2]} x {shape[3]}"
         try:
             outputs = session.run(None, {"image": image.numpy()})
         except Exception as error:  # ONNX Runtime's error types are not public
-            raise ExportError(f"the graph fails on an image of {size}: {error}") from error
+            raise ExportError(f"the graph fails on an image of {sides}: {error}") from error
         for what, actual, expected in zip(("maps", "logits"), outputs, module(image), strict=True):
             off = relative_difference(actual, expected.numpy())
             if not off <= TOLERANCE:
                 raise ExportError(
                     f"the graph's {what} differ from torch by {off:.1e} of their scale for an "
-                    f"image of {size}; the network computes with the image's size, or overflows"
+                    f"image of {sides}; the network computes with the image's size, or overflows"
                 )
 
 
 def relative_difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
-    """Largest difference over the largest expected value; infinite where the shapes differ."""
+    """Return the largest difference over the largest expected value; inf if the shapes differ."""
     if actual.shape != expected.shape:
         return float("inf")
     return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-12))
@@ -286,20 +301,22 @@ def _check_weights_source(
 ) -> None:
     if checkpoint is not None and random_weights is not None:
         raise SettingsError("give either a checkpoint or random_weights, not both")
-    own = ":" in arch and not arch.startswith("timm:")
-    if checkpoint is None and random_weights is None and not own:
+    # A factory may load its own weights
+    is_custom = ":" in arch and not arch.startswith("timm:")
+    if checkpoint is None and random_weights is None and not is_custom:
         raise SettingsError(f"{arch} needs a checkpoint, or a seed as random_weights")
 
 
 def _checked_names(names: Any, source: object) -> tuple[str, ...]:
+    """Return class names as a tuple; raise SettingsError, naming `source`, where they are not."""
     if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
         raise SettingsError(f"{source} is not a list of class names")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise SettingsError(f"{source} names {repeated[0]!r} more than once")
-    if not 1 <= len(names) <= MAX_CLASSES:
+    if not 1 <= len(names) <= MAX_CLASS:
         raise SettingsError(
-            f"{source} names {len(names)} classes, expected 1 to {MAX_CLASSES}: label maps are "
+            f"{source} names {len(names)} classes, expected 1 to {MAX_CLASS}: label maps are "
             "uint8 with 0 for background and 255 for void"
         )
     return tuple(names)

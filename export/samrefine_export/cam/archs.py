@@ -11,20 +11,25 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from samrefine_export._torchvision import make_importable
-from samrefine_export.cam_networks import (
+from samrefine_export.cam.networks import (
     CamNetwork,
     PooledLinear,
     check_classes,
     check_same,
     lower_last_stride,
 )
-from samrefine_export.cam_timm import timm_network
+from samrefine_export.cam.timm import timm_network
 from samrefine_export.checkpoints import load_strict
 from samrefine_export.errors import ExportError
+from samrefine_export.third_party import torchvision_model
 from samrefine_runtime.errors import SettingsError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+_FEATURES = 2048
+"""Channels of ResNet50's last stage."""
+_RESNET_STRIDE = 32
+"""Image pixels per position of a ResNet's last stage; half of it without the last stride."""
+
 SUPPORTED = f"irn_resnet50, {', '.join(RESNETS)}, timm:NAME or MODULE:FACTORY"
 
 
@@ -36,10 +41,11 @@ class IrnResNet50(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
+        # Without the classifier of its own
         self.resnet50 = _torchvision_resnet("resnet50", 1)
         self.resnet50.fc = nn.Identity()
         lower_last_stride(self.resnet50.layer4)
-        self.classifier = nn.Conv2d(2048, classes, 1, bias=False)
+        self.classifier = nn.Conv2d(_FEATURES, classes, 1, bias=False)
 
 
 def build_network(
@@ -51,7 +57,7 @@ def build_network(
     last_stride: int | None = None,
     what: str = "the checkpoint",
 ) -> CamNetwork:
-    """The network `arch` in eval mode, with the weights of `state`, random ones without it.
+    """Build the network `arch` in eval mode, with the weights of `state` or else random ones.
 
     Args:
         arch: one of SUPPORTED.
@@ -78,7 +84,7 @@ def build_network(
     elif arch.startswith("timm:"):
         network = timm_network(arch.removeprefix("timm:"), classes, state, last_stride, what)
     elif ":" in arch:
-        network = _own(arch, state, last_stride, what)
+        network = _custom(arch, state, last_stride, what)
     else:
         raise SettingsError(f"unknown architecture {arch!r}; supported are {SUPPORTED}")
     network.module.eval()
@@ -91,19 +97,21 @@ def _irn(
     recam_state: Mapping[str, Tensor] | None,
     what: str,
 ) -> CamNetwork:
+    # Load IRN's network without the aliases that its checkpoint stores
     net = IrnResNet50(classes)
     if state is not None:
         kept = {k: v for k, v in state.items() if k.startswith(("resnet50.", "classifier."))}
         check_classes(kept, "classifier.weight", classes, what)
         load_strict(net, kept, what)
     cam = PooledLinear(_resnet_features(net.resnet50), net.classifier.weight[:, :, 0, 0])
+    # Weight the maps by both classifiers of ReCAM, if there are two
     if recam_state is not None:
-        second = nn.Conv2d(2048, classes, 1, bias=False)
+        second = nn.Conv2d(_FEATURES, classes, 1, bias=False)
         check_classes(recam_state, "classifier.weight", classes, "the ReCAM predictor")
         load_strict(nn.ModuleDict({"classifier": second}), recam_state, "the ReCAM predictor")
-        # ReCAM's maps are weighted by both classifiers, its logits by the first one only.
+        # ReCAM's logits are those of the first classifier only
         cam.map_weight = cam.map_weight * second.weight.detach()
-    return CamNetwork(cam, stride=16)
+    return CamNetwork(cam, stride=_RESNET_STRIDE // 2)
 
 
 def _torchvision(
@@ -121,22 +129,20 @@ def _torchvision(
         lower_last_stride(net.layer4)
     cam = PooledLinear(_resnet_features(net), net.fc.weight, net.fc.bias)
     check_same(cam.eval(), net.eval(), arch)
-    return CamNetwork(cam, stride=32 if last_stride is None else 16)
+    return CamNetwork(cam, stride=_RESNET_STRIDE if last_stride is None else _RESNET_STRIDE // 2)
 
 
 def _torchvision_resnet(arch: str, classes: int) -> Any:
-    make_importable()
-    from torchvision.models import get_model
-
-    return get_model(arch, weights=None, num_classes=classes)
+    return torchvision_model(arch, weights=None, num_classes=classes)
 
 
 def _resnet_features(net: Any) -> nn.Sequential:
-    """A torchvision ResNet without pooling and classifier: (B,3,h,w) -> (B,F,h/s,w/s)."""
-    return nn.Sequential(*list(net.children())[:-2])
+    """Return a torchvision ResNet without pooling and classifier: (B,3,h,w) -> (B,F,h/s,w/s)."""
+    *features, _pool, _classifier = net.children()
+    return nn.Sequential(*features)
 
 
-def _own(
+def _custom(
     arch: str, state: Mapping[str, Tensor] | None, last_stride: int | None, what: str
 ) -> CamNetwork:
     if last_stride is not None:

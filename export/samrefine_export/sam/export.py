@@ -1,0 +1,223 @@
+"""SAM and MobileSAM to a bundle: encoder, decoder and the graphs of everything mode."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from samrefine_export.bundle_writer import BundleWriter
+from samrefine_export.errors import ExportError
+from samrefine_export.graph import export_graph, share_weights
+from samrefine_export.precision import PRECISIONS, quantise_int8
+from samrefine_export.sam.decoder import PromptDecoder
+from samrefine_export.sam.encoder import with_plain_attention
+from samrefine_export.sam.everything import EverythingDecoder, SharedTensors
+from samrefine_export.sam.models import MODELS, load_sam, random_sam
+from samrefine_export.sam.tiny_vit import fuse_batch_norms
+from samrefine_export.third_party import ImageEncoderViT, Sam
+from samrefine_runtime.bundle import sha256_of
+
+OnStep = Callable[[str], None]
+"""Called with the name of each step as it begins."""
+
+
+def export_sam(
+    model: str,
+    checkpoint: str | Path | None,
+    out: str | Path,
+    *,
+    random_weights: int | None = None,
+    precision: str = "fp32",
+    progress: OnStep = lambda step: None,
+) -> None:
+    """Export a published SAM into a new or an existing bundle.
+
+    Args:
+        model: one of MODELS.
+        checkpoint: the official .pth or .pt file.
+        out: bundle folder.
+        random_weights: a seed instead of a checkpoint, for tests and benchmarks.
+        precision: one of PRECISIONS; int8 concerns the encoder's matrix products.
+        progress: see OnStep.
+
+    Raises:
+        ExportError: unknown model, not exactly one of checkpoint and random_weights, or torch
+            cannot export.
+        CheckpointError: the checkpoint is missing, damaged, or of another model.
+    """
+    _check_arguments(model, checkpoint, random_weights, precision)
+    progress("loading weights")
+    source: dict[str, Any]
+    if checkpoint is not None:
+        sam = load_sam(model, checkpoint)
+        source = {"checkpoint_sha256": sha256_of(Path(checkpoint))}
+    else:
+        sam = random_sam(MODELS[model], int(random_weights or 0))
+        source = {"random_weights": random_weights}
+    export_sam_module(sam, out, arch=model, source=source, precision=precision, progress=progress)
+
+
+def _check_arguments(
+    model: str, checkpoint: str | Path | None, random_weights: int | None, precision: str
+) -> None:
+    if model not in MODELS:
+        raise ExportError(f"model is {model!r}, expected one of {', '.join(MODELS)}")
+    if (checkpoint is None) == (random_weights is None):
+        raise ExportError("exactly one of a checkpoint and random weights is needed")
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+
+
+def export_sam_module(
+    sam: Sam,
+    out: str | Path,
+    *,
+    arch: str,
+    source: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+    precision: str = "fp32",
+    progress: OnStep = lambda step: None,
+) -> None:
+    """Export any SAM built from segment-anything's prompt encoder and mask decoder.
+
+    Args:
+        sam: in evaluation mode; its encoder has `img_size`.
+        out: bundle folder.
+        arch: name for the manifest.
+        source: where the weights are from, kept in the manifest: `checkpoint_sha256`,
+            `random_weights` or another record.
+        defaults: generator settings for this model, by MaskGenerator keyword.
+        precision: one of PRECISIONS.
+        progress: see OnStep.
+
+    Raises:
+        ExportError: torch cannot export a graph, or the encoder cannot be quantised.
+        BundleError: `out` holds something other than a sound bundle.
+    """
+    sam = sam.eval().requires_grad_(False)
+    with tempfile.TemporaryDirectory() as folder, BundleWriter(out) as bundle:
+        # Write the graphs, then let the decoders, which repeat each other's weights, share them
+        paths = _write_graphs(sam_graphs(sam), Path(folder), progress)
+        if precision == "int8":
+            progress("quantising encoder")
+            quantise_int8(paths["encoder"])
+        decoders = [path for name, path in paths.items() if name != "encoder"]
+        share_weights(decoders, Path(folder) / "decoder.data")
+        # Move them into the bundle and describe them
+        progress("writing the bundle")
+        for name, path in paths.items():
+            bundle.add_graph(name, path)
+        bundle.set("sam", {"arch": arch, **_image_settings(sam), **source})
+        bundle.set("precision", precision)
+        if defaults:
+            bundle.set("defaults", {**bundle.manifest["defaults"], **defaults})
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX graph of a bundle: a module and how it is traced."""
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    """Example inputs by name, in the order of `forward`."""
+    outputs: Sequence[str]
+    """Names of the outputs, in order."""
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    """Axes that may change, by input name: {axis: name}."""
+
+
+@torch.no_grad()
+def sam_graphs(sam: Sam) -> dict[str, Graph]:
+    """Return the graphs of a SAM by name, in the order they are exported."""
+    prompts, decoder = sam.prompt_encoder, sam.mask_decoder
+    everything = EverythingDecoder(prompts, decoder)
+    side = sam.image_encoder.img_size
+    encoder_input = {"image": torch.zeros(1, 3, side, side)}
+    embedding = {
+        "image_embeddings": torch.zeros(1, prompts.embed_dim, *prompts.image_embedding_size)
+    }
+    any_prompts, points = _example_prompts(sam), _example_points(sam)
+    names = SharedTensors.names(len(everything.points.layers))
+    shared = dict(zip(names, everything.image(*embedding.values()), strict=True))
+    # For programs that want one call, `everything` is the two graphs after it in one.
+    return {
+        "encoder": Graph(
+            _inference_encoder(sam.image_encoder), encoder_input, ["image_embeddings"]
+        ),
+        "decoder": Graph(
+            PromptDecoder(prompts, decoder),
+            {**embedding, **any_prompts},
+            ["low_res_masks", "iou_predictions"],
+            _ANY_PROMPTS,
+        ),
+        "everything": Graph(everything, {**embedding, **points}, _SURVIVORS, _ANY_POINTS),
+        "everything_image": Graph(everything.image, embedding, names),
+        "everything_prompts": Graph(
+            everything.points, {**points, **shared}, _SURVIVORS, _ANY_POINTS
+        ),
+    }
+
+
+_SURVIVORS = ("low_res_masks", "iou_predictions", "point_index")
+_ANY_POINTS = {"point_coords": {0: "prompts"}}
+_ANY_PROMPTS = {
+    "point_coords": {0: "prompts", 1: "points"},
+    "point_labels": {0: "prompts", 1: "points"},
+    "mask_input": {0: "prompts"},
+    "has_mask_input": {0: "prompts"},
+}
+
+
+def _example_prompts(sam: Sam) -> dict[str, Tensor]:
+    """Return inputs of `PromptDecoder`: two points for each of three prompts."""
+    # Sizes of one would be taken for constants of the graph.
+    prompts, points = 3, 2
+    return {
+        "point_coords": torch.rand(prompts, points, 2) * sam.image_encoder.img_size,
+        "point_labels": torch.ones(prompts, points),
+        "mask_input": torch.zeros(prompts, 1, *sam.prompt_encoder.mask_input_size),
+        "has_mask_input": torch.zeros(prompts),
+    }
+
+
+def _example_points(sam: Sam) -> dict[str, Tensor]:
+    """Return inputs of `EverythingDecoder` beside the image: one point for each of three."""
+    return {
+        "point_coords": torch.rand(3, 2) * sam.image_encoder.img_size,
+        "pred_iou_thresh": torch.tensor(0.0),
+    }
+
+
+def _inference_encoder(encoder: nn.Module) -> nn.Module:
+    """Return the encoder as it is exported: the same function, fewer and faster operations."""
+    if isinstance(encoder, ImageEncoderViT) and encoder.blocks[0].attn.use_rel_pos:
+        return with_plain_attention(encoder)
+    encoder = copy.deepcopy(encoder)
+    fuse_batch_norms(encoder)
+    return encoder
+
+
+def _write_graphs(graphs: Mapping[str, Graph], folder: Path, progress: OnStep) -> dict[str, Path]:
+    """Write every graph as `<name>.onnx`; return the files by graph name."""
+    paths = {name: folder / f"{name}.onnx" for name in graphs}
+    for name, graph in graphs.items():
+        progress(f"exporting {name}")
+        export_graph(graph.module, graph.inputs, graph.outputs, paths[name], dynamic=graph.dynamic)
+    return paths
+
+
+def _image_settings(sam: Sam) -> dict[str, Any]:
+    return {
+        "image_size": sam.image_encoder.img_size,
+        "mean": sam.pixel_mean.flatten().tolist(),
+        "std": sam.pixel_std.flatten().tolist(),
+        "embedding": [sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size],
+        "mask_threshold": float(sam.mask_threshold),
+    }
