@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from samrefine_runtime.cam import CamResult
 from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.trust import image_trust
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class LabelResult:
         """Fraction of the pixels that the refinement changed, 0 to 1."""
         return float(np.mean(self.label != self.pseudo_label))
 
+    @property
+    def trust(self) -> float:
+        """Trust in the masks, 0 to 1 (`trust.image_trust`); where it is low the label is kept."""
+        return image_trust(self.pseudo_label, self.masks)
+
     def summary(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return figures for a JSON file; `classes` are the C foreground class names."""
         # Pixels of each label value (256,); classes in neither label are omitted
@@ -53,6 +59,7 @@ class LabelResult:
                 for i in present
             },
             "changed": self.changed,
+            "trust": round(self.trust, 4),
             "masks": len(self.masks),
             "seconds": {stage: round(taken, 3) for stage, taken in self.seconds.items()},
         }

@@ -37,6 +37,8 @@ def inspect(bundle: str | None, named: str | None, json_file: Path | None) -> No
         _print_graph(graph)
     for section in ("sam", "cam", "defaults"):
         _print_section(section, loaded.manifest.get(section) or {})
+    if "caution" in loaded.manifest:
+        _print_section("caution", {"note": loaded.manifest["caution"]})
     click.echo(_sizes(loaded))
 
 

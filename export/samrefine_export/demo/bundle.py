@@ -34,8 +34,8 @@ REFINE_DEFAULTS: dict[str, Any] = {"max_area_ratio": 8}
 """Keeps a background mask from flooding a class. It changes nothing on drawn scenes."""
 
 CAUTION = (
-    "this model was trained on drawn scenes only and harms most labels of real images; "
-    "use a SAM checkpoint for them (samrefine export sam)"
+    "trained on drawn scenes only: its masks of real images are rarely trusted and mostly left "
+    "out; use a SAM checkpoint for them (samrefine export sam)"
 )
 
 
