@@ -1,3 +1,7 @@
+"""Outputs appear whole or not at all, whatever goes wrong."""
+
+from __future__ import annotations
+
 import os
 import threading
 from pathlib import Path
@@ -14,7 +18,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_writes_and_replaces_and_makes_parents(tmp_path):
+def test_writes_and_replaces_and_makes_parents(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "out.bin"
     write_bytes(path, b"one")
     write_bytes(path, b"two")
@@ -22,7 +26,7 @@ def test_writes_and_replaces_and_makes_parents(tmp_path):
     assert names(path.parent) == ["out.bin"]
 
 
-def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     path.write_text("old")
     with pytest.raises(KeyboardInterrupt), atomic_path(path) as temporary:
@@ -32,7 +36,7 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     assert names(tmp_path) == ["out.txt"]
 
 
-def test_block_that_writes_nothing_is_an_error(tmp_path):
+def test_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     with (
         pytest.raises(OutputError, match=r"out\.txt: cannot be written"),
         atomic_path(tmp_path / "out.txt"),
@@ -41,28 +45,28 @@ def test_block_that_writes_nothing_is_an_error(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_name_taken_by_a_folder(tmp_path):
+def test_name_taken_by_a_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(OutputError, match="out: cannot be written"):
         write_bytes(tmp_path / "out", b"data")
     assert names(tmp_path) == ["out"]
 
 
-def test_parent_is_a_file(tmp_path):
+def test_parent_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         write_bytes(tmp_path / "file" / "out", b"data")
 
 
 @needs_permissions
-def test_folder_without_permission(tmp_path):
+def test_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="Permission denied"):
         write_bytes(tmp_path / "out", b"data")
     tmp_path.chmod(0o700)
 
 
-def test_full_disk():
+def test_full_disk() -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
@@ -70,7 +74,7 @@ def test_full_disk():
         write_bytes(full, b"data")
 
 
-def test_link_stays_a_link(tmp_path):
+def test_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link.txt").symlink_to(tmp_path / "real" / "file.txt")
     write_bytes(tmp_path / "link.txt", b"data")
@@ -78,7 +82,7 @@ def test_link_stays_a_link(tmp_path):
     assert (tmp_path / "real" / "file.txt").read_bytes() == b"data"
 
 
-def test_pipe_is_written_directly(tmp_path):
+def test_pipe_is_written_directly(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     read: list[bytes] = []
@@ -90,7 +94,7 @@ def test_pipe_is_written_directly(tmp_path):
     assert pipe.is_fifo()
 
 
-def test_folder_appears_whole_and_replaces_the_old(tmp_path):
+def test_folder_appears_whole_and_replaces_the_old(tmp_path: Path) -> None:
     folder = tmp_path / "masks"
     for name in ("one", "two"):
         with atomic_folder(folder) as temporary:
@@ -100,7 +104,7 @@ def test_folder_appears_whole_and_replaces_the_old(tmp_path):
     assert names(tmp_path) == ["masks"]
 
 
-def test_failed_folder_leaves_the_old(tmp_path):
+def test_failed_folder_leaves_the_old(tmp_path: Path) -> None:
     folder = tmp_path / "masks"
     with atomic_folder(folder) as temporary:
         (temporary / "one").touch()
@@ -111,7 +115,7 @@ def test_failed_folder_leaves_the_old(tmp_path):
     assert names(tmp_path) == ["masks"]
 
 
-def test_folder_name_taken_by_a_file(tmp_path):
+def test_folder_name_taken_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "masks").write_text("precious")
     with (
         pytest.raises(OutputError, match="masks: cannot be written"),

@@ -1,9 +1,15 @@
+"""Confusion matrices and mean IoU of label maps against ground truth."""
+
+from __future__ import annotations
+
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.evaluate import confusion_matrix, evaluate
@@ -12,12 +18,12 @@ from samrefine_runtime.labels import write_label
 VOC = Path(__file__).parents[3] / "shared" / "data" / "voc"
 
 
-def label(*rows):
+def label(*rows: Any) -> NDArray[np.uint8]:
     return np.array(rows, np.uint8)
 
 
 @pytest.fixture
-def folders(tmp_path):
+def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Predictions and ground truth of one image with classes 0 and 1."""
     predictions, truth = tmp_path / "predictions", tmp_path / "truth"
     write_label(predictions / "a.png", label([0, 1, 1, 255]))
@@ -25,7 +31,7 @@ def folders(tmp_path):
     return predictions, truth
 
 
-def test_voc_labels_of_transcam():
+def test_voc_labels_of_transcam() -> None:
     if not VOC.is_dir():
         pytest.skip("the VOC images are not part of the repository")
     result = evaluate(VOC / "transcam", VOC / "gt")
@@ -35,7 +41,7 @@ def test_voc_labels_of_transcam():
     assert result.iou.shape == (21,)
 
 
-def test_confusion_counts_like_a_loop():
+def test_confusion_counts_like_a_loop() -> None:
     rng = np.random.default_rng(0)
     prediction = rng.choice([0, 1, 2, 3, 255], (30, 20)).astype(np.uint8)
     truth = rng.choice([0, 1, 2, 3, 255], (30, 20)).astype(np.uint8)
@@ -55,12 +61,14 @@ def test_confusion_counts_like_a_loop():
         (label([0, 1]), label([0, 254]), "ground truth has class 254"),
     ],
 )
-def test_labels_that_do_not_fit(prediction, truth, message):
+def test_labels_that_do_not_fit(
+    prediction: NDArray[Any], truth: NDArray[Any], message: str
+) -> None:
     with pytest.raises(LabelError, match=message):
         confusion_matrix(prediction, truth, 3)
 
 
-def test_figures_and_json(folders):
+def test_figures_and_json(folders: tuple[Path, Path]) -> None:
     result = evaluate(*folders, num_classes=3)
     assert result.iou[:2].tolist() == [1 / 3, 1 / 3]
     assert math.isnan(result.iou[2])
@@ -77,7 +85,7 @@ def test_figures_and_json(folders):
     }
 
 
-def test_bad_images_are_reported_and_the_rest_is_done(folders):
+def test_bad_images_are_reported_and_the_rest_is_done(folders: tuple[Path, Path]) -> None:
     predictions, truth = folders
     write_label(truth / "lost.png", label([0]))
     write_label(truth / "size.png", label([0]))
@@ -95,7 +103,7 @@ def test_bad_images_are_reported_and_the_rest_is_done(folders):
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_nothing_to_compare_gives_null(folders):
+def test_nothing_to_compare_gives_null(folders: tuple[Path, Path]) -> None:
     predictions, truth = folders
     (predictions / "a.png").unlink()
     result = evaluate(predictions, truth)
@@ -103,7 +111,7 @@ def test_nothing_to_compare_gives_null(folders):
     assert result.to_json()["miou"] is None
 
 
-def test_wrong_folders_and_classes(folders, tmp_path):
+def test_wrong_folders_and_classes(folders: tuple[Path, Path], tmp_path: Path) -> None:
     predictions, truth = folders
     (tmp_path / "empty").mkdir()
     with pytest.raises(SettingsError, match="nowhere: no such folder"):

@@ -8,23 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
 from PIL import Image
-from segment_anything.modeling import Sam
-from segment_anything.utils.transforms import ResizeLongestSide
 
 from samrefine_runtime.bundle import SamSpec
 from samrefine_runtime.errors import ImageError
-from samrefine_runtime.image import check_image, preprocess, read_image, resized_shape
+from samrefine_runtime.image import check_image, read_image
+from samrefine_runtime.sam.encoder import preprocess
 from tests.samples import synthetic
-from tests.small_sam import PIXEL_MEAN, PIXEL_STD
 
 IMAGE = synthetic((20, 30))
 SAM = SamSpec(
-    size=1024,
-    mean=np.array(PIXEL_MEAN, np.float32),
-    std=np.array(PIXEL_STD, np.float32),
+    input_side=1024,
+    mean=np.array([123.675, 116.28, 103.53], np.float32),
+    std=np.array([58.395, 57.12, 57.375], np.float32),
     embedding=(256, 64, 64),
     mask_threshold=0.0,
 )
@@ -148,36 +144,6 @@ def test_arrays_of_another_shape(shape: tuple[int, ...]) -> None:
 def test_arrays_of_another_type() -> None:
     with pytest.raises(ImageError, match=r"image is \(2, 2, 3\) float64"):
         check_image(np.zeros((2, 2, 3)))  # type: ignore[arg-type]
-
-
-def reference_input(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
-    """What `SamPredictor.set_image` gives the encoder."""
-
-    class Encoder(torch.nn.Module):
-        img_size = size
-
-    sam = Sam(Encoder(), torch.nn.Identity(), torch.nn.Identity(), PIXEL_MEAN, PIXEL_STD)
-    resized = torch.as_tensor(ResizeLongestSide(size).apply_image(image))
-    return sam.preprocess(resized.permute(2, 0, 1)[None]).numpy()
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [(32, 48), (375, 500), (500, 375), (2000, 3000), (333, 333), (1024, 1024), (1500, 2)],
-    ids=str,
-)
-def test_preprocessing_is_segment_anythings_to_the_bit(shape: tuple[int, int]) -> None:
-    image = synthetic(shape)
-    actual = preprocess(image, SAM)
-    assert actual.dtype == np.float32
-    assert np.array_equal(actual, reference_input(image, 1024))
-
-
-@pytest.mark.parametrize("size", [(375, 500), (500, 375), (1, 1), (2000, 3000), (1023, 767)])
-def test_resized_size_is_segment_anythings(size: tuple[int, int]) -> None:
-    for long_side in (256, 1024):
-        expected = ResizeLongestSide.get_preprocess_shape(*size, long_side)
-        assert resized_shape(size, long_side) == expected
 
 
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])

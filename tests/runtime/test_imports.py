@@ -60,7 +60,62 @@ def test_public_names_resolve_without_torch() -> None:
 def test_unknown_public_name() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Sam'"):
         samrefine_rt.Sam  # noqa: B018
-    assert 1 <= len(samrefine_rt.__all__) <= 12
+
+
+def test_public_names_are_visible() -> None:
+    """To `dir` and `help` before their first use, and to type checkers through plain imports."""
+    done = python("import samrefine_rt\nprint(*dir(samrefine_rt))\n")
+    assert set(samrefine_rt.__all__) <= set(done.stdout.split()), done.stderr
+    assert sorted(samrefine_rt.__all__) == sorted(samrefine_rt._HOMES)
+    assert typed_names(FACE / "__init__.py") == {
+        name: f"samrefine_runtime.{home}" for name, home in samrefine_rt._HOMES.items()
+    }
+
+
+def typed_names(path: Path) -> dict[str, str]:
+    """Module of each name that is imported under `if TYPE_CHECKING`."""
+    found: dict[str, str] = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.If):
+            for line in node.body:
+                assert isinstance(line, ast.ImportFrom)
+                found |= {alias.name: line.module or "" for alias in line.names}
+    return found
+
+
+LAYERS = (
+    {"errors"},
+    {"registry", "settings", "atomic", "labels", "image"},
+    {"bundle", "masks"},
+    {"backends", "trust"},
+    {"sam", "cam", "refine", "evaluate", "formats"},
+    {"results"},
+    {"report"},
+    {"pipeline"},
+)
+"""Rooms and modules of the runtime; imports go from a layer to lower ones. Those of one layer do
+not know each other, but for what all others share (the second layer)."""
+
+
+@pytest.mark.parametrize("path", sorted(RUNTIME.rglob("*.py")), ids=str)
+def test_imports_between_rooms_point_one_way(path: Path) -> None:
+    level = {room: number for number, layer in enumerate(LAYERS) for room in layer}
+    own = path.relative_to(RUNTIME).parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for room in rooms_imported(path) - {own}:
+        is_shared = room in LAYERS[1] and own in LAYERS[1]
+        assert level[room] < level[own] or is_shared, f"{own} imports {room}"
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """First part of each runtime module that a file imports, also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("samrefine_runtime"):
+            parts = (node.module or "").split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found
 
 
 @pytest.mark.parametrize("path", sorted(RUNTIME.rglob("*.py")), ids=lambda p: p.stem)

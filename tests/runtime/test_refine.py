@@ -218,7 +218,7 @@ def test_input_is_not_changed(scene: tuple[Label, Stack]) -> None:
 def test_settings_as_one_object_are_the_same() -> None:
     label = label_of("1222", "1000")
     stack = made_up_masks(label, 8, 0)
-    chosen = RefineSettings("argmax", 0.4, 0.7, 3.0, 5)
+    chosen = RefineSettings("argmax", 0.4, 0.7, 3.0, num_classes=5)
     expected = naive_sepl(label, stack, "argmax", min_inside=0.4, min_cover=0.7, max_area_ratio=3)
     assert np.array_equal(refine(label, packed(stack), chosen), expected)
 

@@ -1,5 +1,10 @@
+"""COCO instances JSON, opened in pycocotools."""
+
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,13 +49,13 @@ def load(path: Path) -> COCO:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_golden_bytes(tmp_path, form):
+def test_golden_bytes(tmp_path: Path, form: Any) -> None:
     written = write_golden(tmp_path / "a.json", form)
     assert written.read_bytes() == (GOLDEN / f"coco_{form}.json").read_bytes()
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_pycocotools_reads_it_back(form):
+def test_pycocotools_reads_it_back(form: Any) -> None:
     coco = COCO(GOLDEN / f"coco_{form}.json")
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["cat", "dog"]
     label = np.zeros_like(LABEL)
@@ -69,7 +74,7 @@ def test_pycocotools_reads_it_back(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_real_labels_come_back(tmp_path, form):
+def test_real_labels_come_back(tmp_path: Path, form: Any) -> None:
     if not VOC.is_dir():
         pytest.skip("the VOC images are not part of the repository")
     paths = sorted((VOC / "gt").glob("*.png"))[:12]
@@ -85,7 +90,7 @@ def test_real_labels_come_back(tmp_path, form):
         assert np.array_equal(label, np.where(expected == 255, 0, expected))
 
 
-def test_masks_golden_bytes_and_round_trip(tmp_path):
+def test_masks_golden_bytes_and_round_trip(tmp_path: Path) -> None:
     masks = read_masks(GOLDEN / "masks.json")
     nothing = Masks.from_dense((4, 5), [np.zeros((4, 5), bool)])
     with open_coco(tmp_path / "a.json", MASK_CLASSES) as writer:
@@ -100,7 +105,7 @@ def test_masks_golden_bytes_and_round_trip(tmp_path):
     assert "b" not in back
 
 
-def test_pycocotools_agrees_on_boxes_and_areas_of_masks():
+def test_pycocotools_agrees_on_boxes_and_areas_of_masks() -> None:
     coco = COCO(GOLDEN / "coco_masks.json")
     for annotation in coco.loadAnns(coco.getAnnIds()):
         rows, columns = np.nonzero(coco.annToMask(annotation))
@@ -110,7 +115,7 @@ def test_pycocotools_agrees_on_boxes_and_areas_of_masks():
             assert annotation["bbox"] == [columns.min(), rows.min(), width, height]
 
 
-def test_failure_leaves_no_file_and_a_bad_label_no_trace(tmp_path):
+def test_failure_leaves_no_file_and_a_bad_label_no_trace(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stop"), open_coco(tmp_path / "a.json", CLASSES) as writer:
         writer.add_label("a.jpg", LABEL)
         raise ValueError("stop")
@@ -124,7 +129,7 @@ def test_failure_leaves_no_file_and_a_bad_label_no_trace(tmp_path):
     assert [annotation["area"] for annotation in coco.loadAnns([1])] == [8]
 
 
-def test_unknown_form_and_unwritable_path(tmp_path):
+def test_unknown_form_and_unwritable_path(tmp_path: Path) -> None:
     with (
         open_coco(tmp_path / "a.json", CLASSES) as writer,
         pytest.raises(SettingsError, match="form is 'boxes', expected one of"),
@@ -160,7 +165,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files(tmp_path, name):
+def test_hostile_files(tmp_path: Path, name: str) -> None:
     content, message = HOSTILE[name]
     path = tmp_path / "bad.json"
     path.write_text(json.dumps(content))
@@ -169,6 +174,6 @@ def test_hostile_files(tmp_path, name):
     assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_image_that_is_not_there():
+def test_image_that_is_not_there() -> None:
     with pytest.raises(MaskFileError, match="no image z"):
         CocoFile(GOLDEN / "coco_masks.json").read("z")

@@ -1,6 +1,11 @@
+"""Image-level labels from CSV, JSON and VOC XML, sound and hostile."""
+
+from __future__ import annotations
+
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +52,7 @@ EXPECTED = {"a": ["cat", "potted plant"], "2007.b": ["dog"], "none": []}
         'file,"potted plant",cat,dog\na,1,1,0\nx\\2007.b.jpg,0,0,1\nnone,0,0,0\n',
     ],
 )
-def test_csv(tmp_path, text):
+def test_csv(tmp_path: Path, text: str) -> None:
     labels = read_image_labels(write(tmp_path, "labels.csv", text), CLASSES)
     assert names(labels) == EXPECTED
     assert labels["a"].dtype == bool
@@ -55,13 +60,13 @@ def test_csv(tmp_path, text):
     assert labels.get("missing") is None
 
 
-def test_json(tmp_path):
+def test_json(tmp_path: Path) -> None:
     content = {"a.jpg": ["cat", "potted plant", "cat"], "2007.b.jpg": ["dog"], "none": []}
     path = write(tmp_path, "labels.json", json.dumps(content))
     assert names(read_image_labels(path, CLASSES)) == EXPECTED
 
 
-def test_voc_annotations(tmp_path):
+def test_voc_annotations(tmp_path: Path) -> None:
     write(tmp_path, "a.xml", annotation("potted plant", "cat", "cat"))
     write(tmp_path, "2007.b.xml", annotation("dog").encode("utf-16"))
     write(tmp_path, "none.xml", '<?xml version="1.0"?>\n' + annotation())
@@ -77,7 +82,7 @@ def test_voc_annotations(tmp_path):
         min_size=1,
     )
 )
-def test_csv_and_json_agree(tmp_path_factory, labels):
+def test_csv_and_json_agree(tmp_path_factory: pytest.TempPathFactory, labels: Any) -> None:
     folder = tmp_path_factory.getbasetemp()
     rows = "".join(f"{image}.jpg,{';'.join(sorted(found))}\n" for image, found in labels.items())
     content = {image: sorted(found) for image, found in labels.items()}
@@ -121,7 +126,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files(tmp_path, name):
+def test_hostile_files(tmp_path: Path, name: str) -> None:
     content, message = HOSTILE[name]
     if name.endswith("/"):
         path = tmp_path / name
@@ -136,7 +141,7 @@ def test_hostile_files(tmp_path, name):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_entity_bomb_is_refused_at_once(tmp_path, encoding):
+def test_entity_bomb_is_refused_at_once(tmp_path: Path, encoding: str) -> None:
     entities = "".join(f'<!ENTITY e{level} "{f"&e{level - 1};" * 10}">' for level in range(1, 12))
     bomb = f'<!DOCTYPE a [<!ENTITY e0 "x">{entities}]><annotation>&e11;</annotation>'
     write(tmp_path, "bomb.xml", bomb.encode(encoding))
@@ -146,12 +151,12 @@ def test_entity_bomb_is_refused_at_once(tmp_path, encoding):
     assert time.monotonic() - start < 1
 
 
-def test_huge_annotation_is_refused(tmp_path):
+def test_huge_annotation_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "huge.xml", b" " * ((16 << 20) + 1))
     with pytest.raises(LabelError, match="larger than 16 MiB"):
         read_image_labels(tmp_path, CLASSES)
 
 
-def test_missing_file(tmp_path):
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"none\.csv: no such file or folder"):
         read_image_labels(tmp_path / "none.csv", CLASSES)

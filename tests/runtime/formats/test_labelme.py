@@ -1,8 +1,13 @@
+"""labelme annotations, read back by labelme's own loader."""
+
+from __future__ import annotations
+
 import base64
 import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -11,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.labelme import write_labelme
@@ -35,7 +41,7 @@ LABEL = np.array(
 
 
 @pytest.fixture(scope="module")
-def labelme():
+def labelme() -> Any:
     """labelme itself; Qt and the drawing library, which its loader never calls, are left out."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", PIL.Image.MAX_IMAGE_PIXELS)
@@ -44,7 +50,7 @@ def labelme():
         yield pytest.importorskip("labelme", reason="labelme is not installed")
 
 
-def draw(labelme, path: Path, size: tuple[int, int], classes: tuple[str, ...]) -> np.ndarray:
+def draw(labelme: Any, path: Path, size: tuple[int, int], classes: tuple[str, ...]) -> np.ndarray:
     """The label map that labelme draws of a file."""
     shapes = labelme.LabelFile(str(path)).shapes
     values = {name: index for index, name in enumerate(classes)}
@@ -60,14 +66,16 @@ def decoded(content: dict) -> dict:
     return content
 
 
-def write(folder: Path, label: np.ndarray, classes: tuple[str, ...] = CLASSES, **options) -> Path:
+def write(
+    folder: Path, label: np.ndarray, classes: tuple[str, ...] = CLASSES, **options: Any
+) -> Path:
     image = PIL.Image.new("RGB", label.shape[::-1])
     image.save(folder / "image.png")
     write_labelme(folder / "image.json", label, classes, folder / "image.png", **options)
     return folder / "image.json"
 
 
-def test_golden(tmp_path):
+def test_golden(tmp_path: Path) -> None:
     written = write(tmp_path, LABEL)
     golden = json.loads((GOLDEN / "labelme.json").read_text())
     assert decoded(json.loads(written.read_text())) == golden
@@ -75,12 +83,12 @@ def test_golden(tmp_path):
     assert write(tmp_path, LABEL).read_bytes() == written.read_bytes()
 
 
-def test_golden_bytes_of_polygons(tmp_path):
+def test_golden_bytes_of_polygons(tmp_path: Path) -> None:
     written = write(tmp_path, np.where(LABEL == 2, LABEL, 0))
     assert written.read_bytes() == (GOLDEN / "labelme_polygon.json").read_bytes()
 
 
-def test_labelme_reads_it_back(tmp_path, labelme):
+def test_labelme_reads_it_back(tmp_path: Path, labelme: Any) -> None:
     path = write(tmp_path, LABEL)
     loaded = labelme.LabelFile(str(path))
     assert loaded.image_path == "image.png"
@@ -101,14 +109,16 @@ def test_labelme_reads_it_back(tmp_path, labelme):
         elements=st.sampled_from([0, 1, 1, 2, 255]),
     )
 )
-def test_any_label_comes_back(tmp_path_factory, labelme, label):
+def test_any_label_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, labelme: Any, label: NDArray[Any]
+) -> None:
     path = write(tmp_path_factory.getbasetemp(), label)
     assert np.array_equal(
         draw(labelme, path, label.shape, CLASSES), np.where(label == 255, 0, label)
     )
 
 
-def test_real_labels_come_back(tmp_path, labelme):
+def test_real_labels_come_back(tmp_path: Path, labelme: Any) -> None:
     if not VOC.is_dir():
         pytest.skip("the VOC images are not part of the repository")
     for source in sorted((VOC / "transcam").glob("*.png"))[:8]:
@@ -119,7 +129,7 @@ def test_real_labels_come_back(tmp_path, labelme):
         assert np.array_equal(draw(labelme, path, label.shape, VOC_CLASSES), label)
 
 
-def test_tolerance_saves_points(tmp_path):
+def test_tolerance_saves_points(tmp_path: Path) -> None:
     y, x = np.mgrid[:60, :60]
     disc = ((y - 30) ** 2 + (x - 30) ** 2 < 25**2).astype(np.uint8)
     exact = json.loads(write(tmp_path, disc).read_text())["shapes"][0]["points"]
@@ -127,18 +137,18 @@ def test_tolerance_saves_points(tmp_path):
     assert len(fewer) < len(exact) / 2
 
 
-def test_image_path_is_relative_to_the_file(tmp_path):
+def test_image_path_is_relative_to_the_file(tmp_path: Path) -> None:
     write_labelme(tmp_path / "out" / "a.json", LABEL, CLASSES, tmp_path / "images" / "a b.jpg")
     content = json.loads((tmp_path / "out" / "a.json").read_text())
     assert content["imagePath"] == "../images/a b.jpg"
 
 
-def test_class_without_a_name_writes_nothing(tmp_path):
+def test_class_without_a_name_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="label has class 2, expected below 2"):
         write_labelme(tmp_path / "a.json", LABEL, CLASSES[:2], "a.jpg")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_least_area(tmp_path):
+def test_least_area(tmp_path: Path) -> None:
     shapes = json.loads(write(tmp_path, LABEL, min_area=3).read_text())["shapes"]
     assert len(shapes) == sum(region.area >= 3 for region in regions(LABEL, 3)) == 2

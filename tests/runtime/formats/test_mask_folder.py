@@ -1,4 +1,9 @@
+"""Folders of 0/255 PNG masks."""
+
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +34,7 @@ def golden() -> Masks:
     return read_masks(GOLDEN / "masks.json")
 
 
-def test_files_and_golden_metadata(tmp_path, golden):
+def test_files_and_golden_metadata(tmp_path: Path, golden: Masks) -> None:
     write_mask_folder(tmp_path / "image", golden)
     names = sorted(path.name for path in (tmp_path / "image").iterdir())
     assert names == ["0000.png", "0001.png", "metadata.csv"]
@@ -42,7 +47,7 @@ def test_files_and_golden_metadata(tmp_path, golden):
 
 @settings(deadline=None)
 @given(st.data())
-def test_round_trip(tmp_path_factory, data):
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     size = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
     dense = data.draw(hnp.arrays(np.bool_, (data.draw(st.integers(0, 12)), *size)))
     folder = tmp_path_factory.getbasetemp() / "round"
@@ -52,7 +57,7 @@ def test_round_trip(tmp_path_factory, data):
     assert all(np.array_equal(masks.dense(i), mask) for i, mask in enumerate(dense))
 
 
-def test_writing_again_leaves_no_old_masks(tmp_path, golden):
+def test_writing_again_leaves_no_old_masks(tmp_path: Path, golden: Masks) -> None:
     write_mask_folder(tmp_path / "a", golden)
     write_mask_folder(tmp_path / "a", golden.select([1]))
     assert len(read_mask_folder(tmp_path / "a")) == 1
@@ -60,12 +65,12 @@ def test_writing_again_leaves_no_old_masks(tmp_path, golden):
 
 
 @pytest.mark.parametrize("mode", [None, "1", "P", "RGB", "RGBA"])
-def test_any_kind_of_png(tmp_path, mode):
+def test_any_kind_of_png(tmp_path: Path, mode: str) -> None:
     save(tmp_path / "mask of a cat.png", MASK, mode)
     assert np.array_equal(read_mask_folder(tmp_path).dense(0), MASK == 255)
 
 
-def test_order_is_by_name_and_other_files_are_left_alone(tmp_path):
+def test_order_is_by_name_and_other_files_are_left_alone(tmp_path: Path) -> None:
     save(tmp_path / "b.png", MASK)
     save(tmp_path / "a.png", 255 - MASK)
     save(tmp_path / ".hidden.png", MASK[:1])
@@ -75,7 +80,7 @@ def test_order_is_by_name_and_other_files_are_left_alone(tmp_path):
     assert np.array_equal(masks.dense(1), MASK == 255)
 
 
-def test_only_white_is_mask_and_a_black_file_is_empty(tmp_path):
+def test_only_white_is_mask_and_a_black_file_is_empty(tmp_path: Path) -> None:
     save(tmp_path / "a.png", np.array([[0, 254, 255]], np.uint8))
     save(tmp_path / "b.png", np.zeros((1, 3), np.uint8))
     assert read_mask_folder(tmp_path).areas.tolist() == [1, 0]
@@ -112,13 +117,13 @@ def make_hostile(folder: Path, name: str) -> None:
         ("16 bit", "image mode I"),
     ],
 )
-def test_hostile_files(tmp_path, name, message):
+def test_hostile_files(tmp_path: Path, name: str, message: str) -> None:
     make_hostile(tmp_path, name)
     with pytest.raises(MaskFileError, match=rf"b\.png: .*{message}|b\.png: {message}"):
         read_mask_folder(tmp_path)
 
 
-def test_missing_and_empty_folder_and_size(tmp_path):
+def test_missing_and_empty_folder_and_size(tmp_path: Path) -> None:
     with pytest.raises(MaskFileError, match="none: no such folder of masks"):
         read_mask_folder(tmp_path / "none")
     with pytest.raises(MaskFileError, match="no PNG masks here"):
@@ -129,7 +134,7 @@ def test_missing_and_empty_folder_and_size(tmp_path):
         read_mask_folder(tmp_path, image_shape=(9, 9))
 
 
-def test_masks_are_found_in_every_layout(tmp_path, golden):
+def test_masks_are_found_in_every_layout(tmp_path: Path, golden: Masks) -> None:
     write_masks(tmp_path / "a.json", golden)
     write_mask_folder(tmp_path / "a", golden.select([0]))
     write_mask_folder(tmp_path / "b.c", golden.select([0]))
@@ -149,7 +154,7 @@ def test_masks_are_found_in_every_layout(tmp_path, golden):
         read_stored_masks(tmp_path, "d", image_shape=(1, 1))
 
 
-def test_changed_coco_file_is_read_again(tmp_path, golden):
+def test_changed_coco_file_is_read_again(tmp_path: Path, golden: Masks) -> None:
     for count in (1, 2):
         with open_coco(tmp_path / FILE_NAME, MASK_CLASSES) as writer:
             writer.add_masks("a.jpg", golden.select(range(count)))

@@ -1,5 +1,10 @@
+"""Masks as SAM's records in JSON files, sound and damaged."""
+
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +22,7 @@ RLE = {"size": [2, 3], "counts": [1, 2, 3]}
 
 
 @st.composite
-def mask_sets(draw):
+def mask_sets(draw: st.DrawFn) -> Masks:
     """Masks with a few pixels, scores, points known or not, crops."""
     size = draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
     dense = draw(hnp.arrays(np.bool_, (draw(st.integers(0, 4)), *size)))
@@ -64,14 +69,14 @@ def write(path: Path, content: object) -> Path:
     return path
 
 
-def test_golden_bytes(tmp_path):
+def test_golden_bytes(tmp_path: Path) -> None:
     write_masks(tmp_path / "a.json", golden_masks())
     assert (tmp_path / "a.json").read_bytes() == (GOLDEN / "masks.json").read_bytes()
     assert_equal(read_masks(GOLDEN / "masks.json"), golden_masks())
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_pycocotools_reads_the_run_lengths():
+def test_pycocotools_reads_the_run_lengths() -> None:
     records = json.loads((GOLDEN / "masks.json").read_text())["masks"]
     for index, record in enumerate(records):
         decoded = coco_mask.decode(record["segmentation"])
@@ -80,54 +85,54 @@ def test_pycocotools_reads_the_run_lengths():
 
 @settings(deadline=None)
 @given(mask_sets())
-def test_round_trip(tmp_path_factory, masks):
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, masks: Masks) -> None:
     path = tmp_path_factory.getbasetemp() / "masks.json"
     write_masks(path, masks)
     assert_equal(read_masks(path, image_shape=masks.image_shape), masks)
 
 
 @pytest.mark.parametrize("mode", ["coco_rle", "uncompressed_rle"])
-def test_list_as_amg_dumps_it(tmp_path, mode):
+def test_list_as_amg_dumps_it(tmp_path: Path, mode: str) -> None:
     masks = golden_masks().select([0])
     path = write(tmp_path / "a.json", masks.to_records(mode))
     assert_equal(read_masks(path), masks)
 
 
-def test_annotation_file_of_sa1b(tmp_path):
+def test_annotation_file_of_sa1b(tmp_path: Path) -> None:
     masks = golden_masks().select([0])
     image = {"image_id": 1, "height": 4, "width": 5, "file_name": "sa_1.jpg"}
     content = {"image": image, "annotations": masks.to_records("coco_rle")}
     assert_equal(read_masks(write(tmp_path / "a.json", content)), masks)
 
 
-def test_only_segmentation_must_be_there(tmp_path):
+def test_only_segmentation_must_be_there(tmp_path: Path) -> None:
     masks = read_masks(write(tmp_path / "a.json", [{"segmentation": RLE}]))
     assert masks.boxes.tolist() == [[0, 0, 1, 1]]
     assert np.isnan(masks.point_coords).all()
 
 
-def test_empty_list_needs_a_size(tmp_path):
+def test_empty_list_needs_a_size(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", [])
     assert len(read_masks(path, image_shape=(4, 5))) == 0
     with pytest.raises(MaskFileError, match="does not state the image's size"):
         read_masks(path)
 
 
-def test_size_is_checked():
+def test_size_is_checked() -> None:
     with pytest.raises(MaskFileError, match=r"masks are \(4, 5\) \(H, W\), expected \(5, 4\)"):
         read_masks(GOLDEN / "masks.json", image_shape=(5, 4))
 
 
-def header(**changes):
+def header(**changes: Any) -> dict[str, Any]:
     own = {"format": "samrefine-masks", "version": 1, "size": [2, 3], "masks": []}
     return own | changes
 
 
-def record(**changes):
+def record(**changes: Any) -> list[dict[str, Any]]:
     return [{"segmentation": RLE} | changes]
 
 
-def counts(value, size=(2, 3)):
+def counts(value: Any, size: tuple[int, int] = (2, 3)) -> list[dict[str, Any]]:
     return [{"segmentation": {"size": list(size), "counts": value}}]
 
 
@@ -174,7 +179,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files(tmp_path, name):
+def test_hostile_files(tmp_path: Path, name: str) -> None:
     content, message = HOSTILE[name]
     with pytest.raises(MaskFileError, match=message) as caught:
         read_masks(write(tmp_path / "bad.json", content))
@@ -183,7 +188,7 @@ def test_hostile_files(tmp_path, name):
     assert len(str(caught.value)) < len(str(tmp_path)) + 150
 
 
-def test_missing_file_folder_and_wrong_encoding(tmp_path):
+def test_missing_file_folder_and_wrong_encoding(tmp_path: Path) -> None:
     with pytest.raises(MaskFileError, match=r"none\.json: no such file"):
         read_masks(tmp_path / "none.json")
     with pytest.raises(MaskFileError, match="cannot be read"):

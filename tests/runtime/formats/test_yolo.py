@@ -1,10 +1,16 @@
+"""YOLO segmentation labels, drawn back by pycocotools."""
+
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from samrefine_runtime.errors import LabelError
@@ -32,12 +38,12 @@ def draw(path: Path, size: tuple[int, int]) -> np.ndarray:
     return label
 
 
-def test_golden_bytes(tmp_path):
+def test_golden_bytes(tmp_path: Path) -> None:
     write_yolo(tmp_path / "a.txt", LABEL, 3)
     assert (tmp_path / "a.txt").read_bytes() == (GOLDEN / "yolo.txt").read_bytes()
 
 
-def test_golden_data_set(tmp_path):
+def test_golden_data_set(tmp_path: Path) -> None:
     write_yolo_dataset(tmp_path, ("background", "cat", 'a "dog": yes'))
     assert (tmp_path / "classes.txt").read_bytes() == b'cat\na "dog": yes\n'
     assert (tmp_path / "data.yaml").read_bytes() == (
@@ -54,25 +60,27 @@ def test_golden_data_set(tmp_path):
         elements=st.sampled_from([0, 1, 1, 2, 255]),
     )
 )
-def test_polygons_draw_the_same_pixels(tmp_path_factory, label):
+def test_polygons_draw_the_same_pixels(
+    tmp_path_factory: pytest.TempPathFactory, label: NDArray[Any]
+) -> None:
     path = tmp_path_factory.getbasetemp() / "yolo.txt"
     write_yolo(path, label, 3)
     assert np.array_equal(draw(path, label.shape), np.where(label == 255, 0, label))
 
 
-def test_values_are_shares_of_the_image(tmp_path):
+def test_values_are_shares_of_the_image(tmp_path: Path) -> None:
     label = np.ones((7, 9), np.uint8)
     write_yolo(tmp_path / "a.txt", label, 2, tolerance=0)
     line = "0 0.000000 0.000000 1.000000 0.000000 1.000000 1.000000 0.000000 1.000000\n"
     assert (tmp_path / "a.txt").read_text() == line
 
 
-def test_image_without_objects_has_an_empty_file(tmp_path):
+def test_image_without_objects_has_an_empty_file(tmp_path: Path) -> None:
     write_yolo(tmp_path / "a.txt", np.zeros((3, 3), np.uint8), 2)
     assert (tmp_path / "a.txt").read_bytes() == b""
 
 
-def test_labels_and_names_that_do_not_fit(tmp_path):
+def test_labels_and_names_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="label has class 2, expected below 2"):
         write_yolo(tmp_path / "a.txt", LABEL, 2)
     with pytest.raises(LabelError, match=r"class name 'a\\nb' is not one line"):

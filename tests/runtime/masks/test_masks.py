@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from segment_anything.utils.amg import batched_mask_to_box
 
 from samrefine_runtime.errors import MaskFileError, SettingsError
 from samrefine_runtime.masks import rle
@@ -49,12 +47,6 @@ def test_what_goes_in_comes_out(stack: NDArray[np.bool_]) -> None:
     assert all(np.array_equal(masks.dense(i), mask) for i, mask in enumerate(stack))
     assert masks.areas.dtype == np.int64
     assert masks.areas.tolist() == stack.sum(axis=(1, 2)).tolist()
-
-
-@given(stacks)
-def test_boxes_are_segment_anythings(stack: NDArray[np.bool_]) -> None:
-    expected = batched_mask_to_box(torch.from_numpy(stack))
-    assert packed(stack).boxes.tolist() == expected.tolist()
 
 
 @given(stacks)

@@ -10,24 +10,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import segment_anything.utils.amg as reference
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from segment_anything import SamAutomaticMaskGenerator
 
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.errors import BundleError, ImageError, SettingsError
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.sam.generator import (
-    GeneratorSettings,
-    MaskGenerator,
-    remove_small_regions,
-    settings_for,
-)
-from samrefine_runtime.sam.grids import point_grid
+from samrefine_runtime.sam.generator import MaskGenerator
+from samrefine_runtime.sam.grids import crops, point_grid
 from samrefine_runtime.sam.prompts import coarse_to_fine
+from samrefine_runtime.sam.settings import GeneratorSettings
 from tests.samples import ONE_THREAD, synthetic
 
 IMAGE = synthetic((48, 72))
@@ -59,7 +50,7 @@ def test_masks_pass_the_thresholds_best_first(bundle: Bundle) -> None:
     assert (masks.stability_score >= 0.5).all()
     assert (np.diff(masks.predicted_iou) <= 0).all()
     assert (masks.crop_boxes == [0, 0, 72, 48]).all()
-    grid = reference.build_point_grid(4) * [72, 48]
+    grid = point_grid(4) * [72, 48]
     assert {tuple(p) for p in masks.point_coords} <= {tuple(p) for p in grid}
 
 
@@ -132,8 +123,8 @@ def test_region_applies_to_crops(bundle: Bundle) -> None:
     assert len(masks) > 0
     assert (masks.point_coords < [36, 24]).all()
     inside = 0
-    for left, top, right, bottom in reference.generate_crop_boxes((48, 72), 1, 512 / 1500)[0]:
-        points = reference.build_point_grid(4) * [right - left, bottom - top] + [left, top]
+    for (left, top, right, bottom), _ in crops((48, 72), 1, 512 / 1500):
+        points = point_grid(4) * [right - left, bottom - top] + [left, top]
         inside += int((points < [36, 24]).all(axis=1).sum())
     assert calls[-1] == (inside, inside)
 
@@ -155,7 +146,7 @@ def test_empty_region_gives_no_masks_and_needs_no_time(bundle: Bundle) -> None:
 
 
 def test_region_of_another_size(bundle: Bundle) -> None:
-    with pytest.raises(SettingsError, match=r"region is \(9, 9\), its image \(48, 72\)"):
+    with pytest.raises(SettingsError, match=r"region is \(9, 9\), expected \(48, 72\)"):
         make(bundle).generate(IMAGE, region=np.ones((9, 9), bool))
 
 
@@ -169,7 +160,7 @@ def test_hierarchical_asks_again_where_no_mask_explains_the_point(bundle: Bundle
     asked = fine[~np.any(small, axis=0)[y, x]]
     assert 0 < len(asked) < len(fine)
     calls: list[tuple[int, int]] = []
-    generator = make(bundle, hierarchical=True, points_per_side=8, points_per_batch=16)
+    generator = make(bundle, prompts="hierarchical", points_per_side=8, points_per_batch=16)
     actual = generator.generate(IMAGE, progress=lambda *call: calls.append(call))
     assert_same(actual, make(bundle, point_grids=[np.concatenate([coarse, asked])]).generate(IMAGE))
     assert calls[0] == (16, 64)
@@ -177,8 +168,8 @@ def test_hierarchical_asks_again_where_no_mask_explains_the_point(bundle: Bundle
 
 
 def test_hierarchical_with_crops_and_a_single_point(bundle: Bundle) -> None:
-    assert len(make(bundle, hierarchical=True, crop_n_layers=1).generate(IMAGE)) > 0
-    single = make(bundle, hierarchical=True, points_per_side=1).generate(IMAGE)
+    assert len(make(bundle, prompts="hierarchical", crop_n_layers=1).generate(IMAGE)) > 0
+    single = make(bundle, prompts="hierarchical", points_per_side=1).generate(IMAGE)
     assert_same(single, make(bundle, points_per_side=1).generate(IMAGE))
 
 
@@ -195,7 +186,7 @@ def test_masks_of_crops_stay_in_them(bundle: Bundle) -> None:
     generator = make(small, crop_n_layers=1, pred_iou_thresh=0, stability_score_thresh=0.01)
     masks = generator.generate(synthetic((240, 320), seed=1))
     found = {tuple(box) for box in masks.crop_boxes.tolist()}
-    assert found <= {tuple(b) for b in reference.generate_crop_boxes((240, 320), 1, 512 / 1500)[0]}
+    assert found <= {crop.box for crop in crops((240, 320), 1, 512 / 1500)}
     assert len(found) >= 2
     for i in range(len(masks)):
         y, x = np.nonzero(masks.dense(i))
@@ -219,7 +210,7 @@ def test_own_point_grids(bundle: Bundle) -> None:
     grid = np.array([[0.25, 0.5], [0.75, 0.5]])
     masks = make(bundle, point_grids=[grid], points_per_batch=1).generate(IMAGE)
     assert {tuple(p) for p in masks.point_coords} <= {(18.0, 24.0), (54.0, 24.0)}
-    same = make(bundle, point_grids=[reference.build_point_grid(4)]).generate(IMAGE)
+    same = make(bundle, point_grids=[point_grid(4)]).generate(IMAGE)
     assert_same(same, make(bundle).generate(IMAGE))
 
 
@@ -234,23 +225,6 @@ def test_records_have_the_mode_of_the_settings(bundle: Bundle, mode: str) -> Non
             assert segmentation.shape == IMAGE.shape[:2]
         else:
             assert isinstance(segmentation["counts"], kinds[mode])
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data(), st.integers(1, 12))
-def test_small_regions_go_as_in_segment_anything(data: st.DataObject, min_area: int) -> None:
-    shape = data.draw(hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=8))
-    stack = data.draw(hnp.arrays(bool, (3, *shape)))
-    cleaned = remove_small_regions(Masks.from_dense(shape, stack), min_area, nms_thresh=1.1)
-    expected = []
-    for mask in stack:
-        filled, had_holes = reference.remove_small_regions(mask, min_area, mode="holes")
-        whole, had_islands = reference.remove_small_regions(filled, min_area, mode="islands")
-        expected.append((had_holes or had_islands, np.asarray(whole)))
-    expected.sort(key=lambda changed_and_mask: changed_and_mask[0])
-    assert len(cleaned) == 3
-    for i, (_, mask) in enumerate(expected):
-        assert np.array_equal(cleaned.dense(i), mask)
 
 
 def test_small_regions_of_generated_masks(bundle: Bundle) -> None:
@@ -269,23 +243,12 @@ def test_small_regions_of_generated_masks(bundle: Bundle) -> None:
         assert smallest_part(~mask) >= 30
 
 
-def test_settings_are_segment_anythings() -> None:
-    import inspect
-
-    theirs = inspect.signature(SamAutomaticMaskGenerator).parameters
-    ours = {field.name: field.default for field in fields(GeneratorSettings)}
-    assert set(ours) == set(theirs) - {"model"} | {"hierarchical"}
-    assert not ours["hierarchical"]
-    for name in set(ours) - {"hierarchical", "points_per_batch"}:
-        assert ours[name] == theirs[name].default, name
-
-
 def test_settings_come_from_keywords_then_bundle_then_sam(bundle: Bundle) -> None:
-    chosen = settings_for(bundle, {"pred_iou_thresh": 0.77})
+    chosen = GeneratorSettings.of(bundle, pred_iou_thresh=0.77)
     assert chosen.pred_iou_thresh == 0.77
     assert chosen.points_per_side == 4
     assert chosen.crop_overlap_ratio == 512 / 1500
-    grids = settings_for(bundle, {"point_grids": [np.full((1, 2), 0.5)]})
+    grids = GeneratorSettings.of(bundle, point_grids=[np.full((1, 2), 0.5)])
     assert grids.points_per_side is None
 
 
@@ -308,7 +271,7 @@ def test_settings_come_from_keywords_then_bundle_then_sam(bundle: Bundle) -> Non
         ({"points_per_side": None}, "exactly one of points_per_side and point_grids is needed"),
         (
             {"points_per_side": 4, "crop_n_layers": 3, "crop_n_points_downscale_factor": 2},
-            r"no grid of points \(N, 2\) for crop layer 3",
+            r"grid of crop layer 3 is \(0, 2\), expected points \(N, 2\)",
         ),
         ({"point_grids": [np.zeros((1, 2))]}, "exactly one of points_per_side and point_grids"),
         (
@@ -317,11 +280,11 @@ def test_settings_come_from_keywords_then_bundle_then_sam(bundle: Bundle) -> Non
                 "points_per_side": None,
                 "crop_n_layers": 1,
             },
-            "point_grids has 1 grids, expected one a crop layer: 2",
+            r"point_grids has 1 grids, expected one per crop layer \(2\)",
         ),
         (
             {"point_grids": [np.zeros((2, 3))], "points_per_side": None},
-            r"no grid of points \(N, 2\) for crop layer 0",
+            r"grid of crop layer 0 is \(2, 3\), expected points \(N, 2\)",
         ),
     ],
     ids=str,
