@@ -49,7 +49,7 @@ class RefineSettings(Settings):
         0,
         1,
         help="Minimum trust in an image's masks; below it the pseudo label stays.  "
-        f"[default: {CAUTIOUS} with a bundle, 0 with stored masks]",
+        f"[default: {CAUTIOUS}]",
     )
     """How sure SAM must be of what the pseudo label marks (`trust.image_trust`); in images of
     less, the pseudo label stays as it is. 0 refines every image, as the paper does."""
@@ -60,15 +60,21 @@ class RefineSettings(Settings):
     class."""
 
     @classmethod
-    def of(cls, bundle: Bundle, **given: Any) -> RefineSettings:
+    def of(cls, bundle: Bundle | None, **given: Any) -> RefineSettings:
         """Combine given settings with the bundle's defaults, then cautious ones.
 
-        With a bundle, masks come from a model that may not understand the images it is used on.
+        A model may not understand the images it is used on; the paper's own settings, which are
+        this class's defaults, take every mask as it is.
+
+        Args:
+            bundle: where the masks come from, None if that is not known.
+            given: any field.
 
         Raises:
             SettingsError: an unknown name, or a value out of range.
         """
-        return settings_of(cls, given, {"min_trust": CAUTIOUS, **bundle.defaults})
+        defaults = {} if bundle is None else bundle.defaults
+        return settings_of(cls, given, {"min_trust": CAUTIOUS, **defaults})
 
 
 def refine_labels(pseudo_label: LabelMap, masks: Masks, **settings: Any) -> LabelMap:

@@ -81,7 +81,7 @@ def refine(
     """
     labels = _label_files(pseudo_labels)
     if masks_path is not None and images is None and bundle is None:
-        settings = refinement.settings()
+        settings = RefineSettings.of(None, **refinement.values)
         find_masks = _stored_masks(masks_path)
     elif masks_path is None and images is not None and bundle is not None:
         loaded = open_bundle(bundle)

@@ -106,6 +106,7 @@ def test_options_reach_their_stage(
 ) -> None:
     arguments = ["label", images / "a.png", "--bundle", lively_bundle, "--image-labels", known]
     options = ["--method", "max_iou", "--background-score", 0.4, "--prompts", "grid"]
+    options += ["--min-trust", 0]
     assert run(*arguments, "--out", out, *options, "--points-per-side", 3).exit_code == 0
     expected = label(
         lively_bundle,

@@ -179,7 +179,9 @@ def generated(bundle: Path, images: Path) -> dict[str, NDArray[np.bool_]]:
 
 def test_with_a_bundle(labels: Path, images: Path, out: Path, lively_bundle: Path) -> None:
     arguments = ["refine", "--pseudo-labels", labels, "--images", images, "--out", out]
-    result = run(*arguments, "--bundle", lively_bundle, "--threads", 1, "--prompts", "grid")
+    result = run(
+        *arguments, "--bundle", lively_bundle, "--threads", 1, "--prompts", "grid", "--min-trust", 0
+    )
     assert result.exit_code == 0, result.output
     assert "holds random weights" in result.stderr
     assert_refined(out, labels, generated(lively_bundle, images))
@@ -191,12 +193,23 @@ def test_both_ways_give_the_same(
     """`masks` then `refine --masks`, and `refine --bundle` at once."""
     masks = tmp_path / "masks"
     assert run("masks", images, "--bundle", lively_bundle, "--out", masks).exit_code == 0
-    run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out / "a")
-    pseudo = ["refine", "--pseudo-labels", labels]
+    pseudo = ["refine", "--pseudo-labels", labels, "--min-trust", 0]
+    run(*pseudo, "--masks", masks, "--out", out / "a")
     source = ["--images", images, "--bundle", lively_bundle, "--prompts", "grid"]
     run(*pseudo, *source, "--out", out / "b")
     for name in ("a.png", "b.png"):
         assert (out / "a" / name).read_bytes() == (out / "b" / name).read_bytes()
+
+
+def test_masks_that_are_not_trusted_leave_the_labels(
+    labels: Path, images: Path, out: Path, lively_bundle: Path
+) -> None:
+    arguments = ["refine", "--pseudo-labels", labels, "--images", images]
+    source = ["--bundle", lively_bundle, "--prompts", "grid"]
+    assert run(*arguments, *source, "--out", out, "--min-trust", 1).exit_code == 0
+    for path in sorted(labels.iterdir()):
+        label = read_label(path)
+        assert np.array_equal(read_label(out / path.name), np.where(label == 255, 0, label))
 
 
 @pytest.mark.parametrize(
