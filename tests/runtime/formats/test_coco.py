@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
 
 from samrefine_runtime.errors import LabelError, MaskFileError, OutputError, SettingsError
 from samrefine_runtime.formats.coco import MASK_CLASSES, CocoFile, open_coco
 from samrefine_runtime.formats.records import read_masks
 from samrefine_runtime.labels import VOC_CLASSES, read_label
 from samrefine_runtime.masks.masks import Masks
+from tests.samples import pycocotools
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -41,8 +41,8 @@ def write_golden(path: Path, form: str) -> Path:
     return path
 
 
-def load(path: Path) -> COCO:
-    coco = COCO()
+def load(path: Path) -> Any:
+    coco = pycocotools("coco").COCO()
     coco.dataset = json.loads(path.read_text())
     coco.createIndex()
     return coco
@@ -56,7 +56,7 @@ def test_golden_bytes(tmp_path: Path, form: Any) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_pycocotools_reads_it_back(form: Any) -> None:
-    coco = COCO(GOLDEN / f"coco_{form}.json")
+    coco = pycocotools("coco").COCO(GOLDEN / f"coco_{form}.json")
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["cat", "dog"]
     label = np.zeros_like(LABEL)
     for annotation in coco.loadAnns(coco.getAnnIds(imgIds=[1])):
@@ -106,7 +106,7 @@ def test_masks_golden_bytes_and_round_trip(tmp_path: Path) -> None:
 
 
 def test_pycocotools_agrees_on_boxes_and_areas_of_masks() -> None:
-    coco = COCO(GOLDEN / "coco_masks.json")
+    coco = pycocotools("coco").COCO(GOLDEN / "coco_masks.json")
     for annotation in coco.loadAnns(coco.getAnnIds()):
         rows, columns = np.nonzero(coco.annToMask(annotation))
         assert annotation["area"] == len(rows)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.polygons import Region, regions, trace_rings
 from samrefine_runtime.masks import rle
+from tests.samples import pycocotools
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -27,8 +27,8 @@ labels = hnp.arrays(
 
 
 def rasterise(polygon: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    runs = coco_mask.frPyObjects([polygon.ravel().tolist()], *size)
-    return coco_mask.decode(coco_mask.merge(runs)).astype(bool)
+    runs = pycocotools("mask").frPyObjects([polygon.ravel().tolist()], *size)
+    return pycocotools("mask").decode(pycocotools("mask").merge(runs)).astype(bool)
 
 
 def disc_with_holes(size: int = 120) -> np.ndarray:

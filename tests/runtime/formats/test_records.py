@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pycocotools import mask as coco_mask
 
 from samrefine_runtime.errors import MaskFileError
 from samrefine_runtime.formats.records import read_masks, write_masks
 from samrefine_runtime.masks.masks import Masks
+from tests.samples import pycocotools
 
 GOLDEN = Path(__file__).parent / "golden"
 RLE = {"size": [2, 3], "counts": [1, 2, 3]}
@@ -79,7 +79,7 @@ def test_golden_bytes(tmp_path: Path) -> None:
 def test_pycocotools_reads_the_run_lengths() -> None:
     records = json.loads((GOLDEN / "masks.json").read_text())["masks"]
     for index, record in enumerate(records):
-        decoded = coco_mask.decode(record["segmentation"])
+        decoded = pycocotools("mask").decode(record["segmentation"])
         assert np.array_equal(decoded, golden_masks().dense(index))
 
 

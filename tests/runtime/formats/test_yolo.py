@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.yolo import write_yolo, write_yolo_dataset
+from tests.samples import pycocotools
 
 GOLDEN = Path(__file__).parent / "golden"
 LABEL = np.array(
@@ -33,8 +33,8 @@ def draw(path: Path, size: tuple[int, int]) -> np.ndarray:
     for line in path.read_text().splitlines():
         class_id, *values = line.split(" ")
         points = np.array(values, float).reshape(-1, 2) * size[::-1]
-        runs = coco_mask.frPyObjects([points.ravel().tolist()], *size)
-        label[coco_mask.decode(coco_mask.merge(runs)) == 1] = int(class_id) + 1
+        runs = pycocotools("mask").frPyObjects([points.ravel().tolist()], *size)
+        label[pycocotools("mask").decode(pycocotools("mask").merge(runs)) == 1] = int(class_id) + 1
     return label
 
 
