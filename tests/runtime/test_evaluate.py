@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.evaluate import confusion_matrix, evaluate
 from samrefine_runtime.labels import write_label
-
-VOC = Path(__file__).parents[3] / "shared" / "data" / "voc"
+from tests.samples import VOC, needs_voc
 
 
 def label(*rows: Any) -> NDArray[np.uint8]:
@@ -31,9 +30,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return predictions, truth
 
 
+@needs_voc
 def test_voc_labels_of_transcam() -> None:
-    if not VOC.is_dir():
-        pytest.skip("the VOC images are not part of the repository")
     result = evaluate(VOC / "transcam", VOC / "gt")
     assert round(100 * result.miou, 2) == 59.71
     assert result.images == 150

@@ -14,12 +14,11 @@ from samrefine_runtime.formats.coco import MASK_CLASSES, CocoFile, open_coco
 from samrefine_runtime.formats.records import read_masks
 from samrefine_runtime.labels import VOC_CLASSES, read_label
 from samrefine_runtime.masks.masks import Masks
-from tests.samples import pycocotools
+from tests.samples import VOC, needs_voc, pycocotools
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 GOLDEN = Path(__file__).parent / "golden"
-VOC = Path(__file__).parents[4] / "shared" / "data" / "voc"
 CLASSES = ("background", "cat", "dog")
 LABEL = np.array(
     [
@@ -73,10 +72,9 @@ def test_pycocotools_reads_it_back(form: Any) -> None:
     assert coco.loadImgs([3])[0] == {"id": 3, "file_name": "sub/b.jpg", "height": 2, "width": 6}
 
 
+@needs_voc
 @pytest.mark.parametrize("form", FORMS)
 def test_real_labels_come_back(tmp_path: Path, form: Any) -> None:
-    if not VOC.is_dir():
-        pytest.skip("the VOC images are not part of the repository")
     paths = sorted((VOC / "gt").glob("*.png"))[:12]
     with open_coco(tmp_path / "a.json", VOC_CLASSES) as writer:
         for path in paths:

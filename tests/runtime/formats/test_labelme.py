@@ -22,12 +22,12 @@ from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.labelme import write_labelme
 from samrefine_runtime.formats.polygons import regions
 from samrefine_runtime.labels import VOC_CLASSES, read_label
+from tests.samples import VOC, needs_voc
 
 # labelme leaves the images it opens to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 GOLDEN = Path(__file__).parent / "golden"
-VOC = Path(__file__).parents[4] / "shared" / "data" / "voc"
 CLASSES = ("background", "cat", "dog")
 LABEL = np.array(
     [
@@ -118,9 +118,8 @@ def test_any_label_comes_back(
     )
 
 
+@needs_voc
 def test_real_labels_come_back(tmp_path: Path, labelme: Any) -> None:
-    if not VOC.is_dir():
-        pytest.skip("the VOC images are not part of the repository")
     for source in sorted((VOC / "transcam").glob("*.png"))[:8]:
         label = read_label(source)
         image = (VOC / "images" / source.name).with_suffix(".jpg")
