@@ -50,7 +50,7 @@ class Domain:
         if self.kind is bool:
             return isinstance(value, bool)
         if self.kind is str:
-            return value in self.choices
+            return isinstance(value, str) and value in self.choices
         number = Integral if self.kind is int else Real
         if not isinstance(value, number) or isinstance(value, bool):
             return False

@@ -1,0 +1,118 @@
+"""Opening graphs: which backend runs them, and what is said of those that do not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samrefine_runtime import backends
+from samrefine_runtime.backends import BACKENDS, Session, SessionOptions
+from samrefine_runtime.bundle import Bundle, Graph
+from samrefine_runtime.errors import BackendError, BackendUnavailableError, SettingsError
+from samrefine_runtime.pipeline import Labeler
+from samrefine_runtime.refine import RefineSettings
+from tests.samples import ONE_THREAD, synthetic
+
+
+@pytest.fixture(scope="module")
+def bundle(lively_bundle: Path) -> Bundle:
+    return Bundle.load(lively_bundle)
+
+
+@pytest.fixture
+def registering() -> Iterator[None]:
+    """Remove the backends that a test registers."""
+    own = set(BACKENDS)
+    yield
+    for name in set(BACKENDS) - own:
+        BACKENDS.remove(name)
+
+
+def unavailable(reason: str, *, is_broken: bool) -> backends.Opener:
+    def open_nothing(graph: Graph, options: SessionOptions) -> Session:
+        raise BackendUnavailableError(reason, is_broken=is_broken)
+
+    return open_nothing
+
+
+class CountingSession:
+    """A session that counts how often it runs."""
+
+    runs = 0
+
+    def __init__(self, session: Session):
+        self.session = session
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        CountingSession.runs += 1
+        return self.session.run(feeds)
+
+    def run_on_device(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        CountingSession.runs += 1
+        return self.session.run_on_device(feeds)
+
+
+def open_counting(graph: Graph, options: SessionOptions) -> Session:
+    return CountingSession(BACKENDS["cpu"](graph, options))
+
+
+def test_a_backend_is_one_entry(bundle: Bundle, registering: None) -> None:
+    BACKENDS.add("counting", open_counting)
+    assert backends.names()[0] == "auto" and "counting" in backends.names()
+    image, present = synthetic((48, 72)), np.array([True, False, True])
+    CountingSession.runs = 0
+    sessions = (SessionOptions(backend="counting", threads=1), ONE_THREAD)
+    counted, plain = (
+        Labeler(bundle, refinement=RefineSettings(), session=session).label(image, present)
+        for session in sessions
+    )
+    assert CountingSession.runs >= 4
+    assert np.array_equal(counted.label, plain.label)
+
+
+def test_auto_says_which_backends_do_not_run(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    openers = {
+        "absent": unavailable("not installed", is_broken=False),
+        "broken": unavailable("does not start", is_broken=True),
+        "counting": open_counting,
+        "cpu": BACKENDS["cpu"],
+    }
+    monkeypatch.setattr(BACKENDS, "_homes", dict.fromkeys(openers, ""))
+    monkeypatch.setattr(BACKENDS, "_loaded", openers)
+    with caplog.at_level(logging.INFO):
+        session = backends.open(bundle.graph("cam"), ONE_THREAD)
+    assert isinstance(session, CountingSession)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "backend absent is not used: not installed"),
+        ("WARNING", "backend broken is not used: does not start"),
+    ]
+
+
+def test_nothing_runs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    openers = {"absent": unavailable("not installed", is_broken=False)}
+    monkeypatch.setattr(BACKENDS, "_homes", {"absent": ""})
+    monkeypatch.setattr(BACKENDS, "_loaded", openers)
+    with pytest.raises(BackendError, match=r"^not installed$"):
+        backends.open(bundle.graph("cam"), ONE_THREAD)
+
+
+def test_a_rejected_graph_is_not_passed_on(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reject(graph: Graph, options: SessionOptions) -> Session:
+        raise BackendError("graph is rejected")
+
+    monkeypatch.setattr(BACKENDS, "_homes", {"picky": "", "counting": ""})
+    monkeypatch.setattr(BACKENDS, "_loaded", {"picky": reject, "counting": open_counting})
+    with pytest.raises(BackendError, match=r"^graph is rejected$"):
+        backends.open(bundle.graph("cam"), ONE_THREAD)
+
+
+def test_an_unknown_backend_names_those_there_are(bundle: Bundle) -> None:
+    with pytest.raises(SettingsError, match=r"^backend is 'tpu', expected one of auto, cuda, cpu"):
+        backends.open(bundle.graph("cam"), SessionOptions(backend="tpu"))

@@ -1,0 +1,97 @@
+"""Settings state their range once: what is checked against it, and what is said."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samrefine_runtime.backends import SessionOptions
+from samrefine_runtime.cam import CamSettings
+from samrefine_runtime.errors import SettingsError
+from samrefine_runtime.refine import RefineSettings
+from samrefine_runtime.sam.settings import GeneratorSettings
+from samrefine_runtime.settings import (
+    Domain,
+    Settings,
+    choice,
+    domains,
+    real,
+    settings_of,
+    switch,
+    whole,
+)
+
+
+@dataclass(frozen=True)
+class Example(Settings):
+    count: int = whole(3, 1)
+    limit: int | None = whole(None, 2, 9)
+    share: float = real(0.5, 0, 1)
+    ratio: float = real(1.0, 0, is_open=True)
+    free: float = real(0.0)
+    bold: bool = switch(False)
+    colour: str = choice("red", ("red", "blue"))
+    note: str = ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("count", 0, "count is 0, expected a whole number of at least 1"),
+        ("count", 2.0, "count is 2.0, expected a whole number of at least 1"),
+        ("count", True, "count is True, expected a whole number"),
+        ("count", None, "count is None, expected a whole number"),
+        ("limit", 10, "limit is 10, expected a whole number from 2 to 9"),
+        ("share", 1.01, "share is 1.01, expected a number from 0 to 1"),
+        ("share", math.nan, "share is nan, expected a number from 0 to 1"),
+        ("share", "0.5", "share is '0.5', expected a number from 0 to 1"),
+        ("ratio", 0, "ratio is 0, expected a number above 0"),
+        ("free", math.nan, "free is nan, expected a number"),
+        ("bold", 1, "bold is 1, expected true or false"),
+        ("colour", "green", "colour is 'green', expected one of red, blue"),
+        ("colour", ["red"], r"colour is \['red'\], expected one of red, blue"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(name: str, value: Any, message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{message}"):
+        Example(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("limit", None), ("limit", 2), ("share", 1), ("free", -math.inf)]
+)
+def test_a_value_in_range_is_kept(name: str, value: Any) -> None:
+    assert getattr(Example(**{name: value}), name) == value
+
+
+@given(st.floats(allow_nan=True), st.floats(-5, 5), st.floats(-5, 5), st.booleans())
+def test_a_domain_is_an_interval(value: float, least: float, most: float, is_open: bool) -> None:
+    domain = Domain(float, least, most, is_open=is_open)
+    above = value > least if is_open else value >= least
+    assert domain.contains(value) == (above and value <= most)
+
+
+def test_given_values_come_over_defaults() -> None:
+    settings = settings_of(Example, {"count": 5}, {"count": 4, "share": 0.1, "of_later": 1})
+    assert (settings.count, settings.share, settings.colour) == (5, 0.1, "red")
+
+
+def test_an_unknown_setting_names_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"^unknown setting 'size', expected one of count, lim"):
+        settings_of(Example, {"size": 5})
+    with pytest.raises(SettingsError, match=r"^count is 'many', expected a whole number"):
+        settings_of(Example, {}, {"count": "many"})
+
+
+@pytest.mark.parametrize("kind", [RefineSettings, CamSettings, GeneratorSettings, SessionOptions])
+def test_every_default_is_in_its_own_range(kind: type[Settings]) -> None:
+    defaults = {each.name: each.default for each in fields(kind)}
+    found = domains(kind)
+    assert found
+    for name, domain in found.items():
+        assert domain.contains(defaults[name]), name
