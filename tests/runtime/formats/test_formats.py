@@ -1,0 +1,109 @@
+"""Every registered format does what a format must, and one more is one entry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from samrefine_runtime.errors import LabelError, MaskFileError
+from samrefine_runtime.formats import LABEL_FORMATS, MASK_FORMATS, LabelFormat, read_stored_masks
+from samrefine_runtime.labels import LabelMap
+from samrefine_runtime.masks.masks import Masks
+
+CLASSES = ("background", "cat", "dog")
+LABEL = np.zeros((12, 16), np.uint8)
+LABEL[2:8, 3:9] = 1
+LABEL[6:11, 10:15] = 2
+
+SHARED: dict[str, set[str]] = {
+    "voc": set(),
+    "coco": {"instances.json"},
+    "coco-rle": {"instances.json"},
+    "labelme": set(),
+    "yolo": {"classes.txt", "data.yaml"},
+}
+"""Files that span all images, by format."""
+
+
+def stored_masks() -> Masks:
+    return Masks.from_dense((12, 16), [LABEL == 1, LABEL == 2, LABEL > 0])
+
+
+def assert_same_pixels(actual: Masks, expected: Masks) -> None:
+    assert len(actual) == len(expected)
+    assert all(np.array_equal(actual.dense(i), expected.dense(i)) for i in range(len(expected)))
+
+
+@pytest.mark.parametrize("name", list(LABEL_FORMATS))
+def test_label_formats_write_the_files_they_promise(name: str, tmp_path: Path) -> None:
+    form = LABEL_FORMATS[name](tmp_path / "labels", CLASSES)
+    images = {image_id: tmp_path / f"{image_id}.jpg" for image_id in ("a", "b")}
+    for image in images.values():
+        form.write(image, LABEL)
+    form.finish(images, lambda image_id: LABEL)
+    found = {str(p.relative_to(form.folder)) for p in form.folder.rglob("*") if p.is_file()}
+    paths = [form.path(image_id) for image_id in images]
+    promised = {str(path.relative_to(form.folder)) for path in paths if path is not None}
+    assert found == promised | SHARED[name]
+    assert len(promised) in (0, 2)
+
+
+@pytest.mark.parametrize("name", list(LABEL_FORMATS))
+def test_label_formats_read_back_or_say_that_they_cannot(name: str, tmp_path: Path) -> None:
+    form = LABEL_FORMATS[name](tmp_path, CLASSES)
+    form.write(tmp_path / "a.jpg", LABEL)
+    if name == "voc":
+        assert np.array_equal(form.read("a"), LABEL)
+    else:
+        with pytest.raises(LabelError, match="cannot be read back"):
+            form.read("a")
+    with pytest.raises(LabelError):
+        form.read("never-written")
+
+
+@pytest.mark.parametrize("name", list(MASK_FORMATS))
+def test_mask_formats_read_what_they_write(name: str, tmp_path: Path) -> None:
+    form = MASK_FORMATS[name](tmp_path / "masks")
+    assert not form.has("a")
+    with form.open():
+        form.write(tmp_path / "a.jpg", stored_masks())
+    assert form.has("a") and not form.has("b")
+    assert_same_pixels(form.read("a", image_shape=(12, 16)), stored_masks())
+    assert_same_pixels(read_stored_masks(form.folder, "a", image_shape=(12, 16)), stored_masks())
+    for image_id, image_shape in (("a", (12, 17)), ("b", (12, 16))):
+        with pytest.raises(MaskFileError):
+            form.read(image_id, image_shape=image_shape)
+
+
+def test_stored_masks_are_looked_for_in_the_order_of_the_registry(tmp_path: Path) -> None:
+    with pytest.raises(MaskFileError, match=r"looked for a\.json, a, instances\.json"):
+        read_stored_masks(tmp_path, "a")
+    for count, name in enumerate(reversed(list(MASK_FORMATS)), 1):
+        form = MASK_FORMATS[name](tmp_path)
+        with form.open():
+            form.write(tmp_path / "a.jpg", stored_masks().select(range(count)))
+        assert len(read_stored_masks(tmp_path, "a")) == count
+
+
+class TextLabels(LabelFormat):
+    """A format of somebody else."""
+
+    def path(self, image_id: str) -> Path:
+        return self.folder / f"{image_id}.txt"
+
+    def write(self, image: Path, label: LabelMap) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path(image.stem).write_text(str(label.tolist()))
+
+
+def test_a_format_is_one_entry(tmp_path: Path) -> None:
+    LABEL_FORMATS.add("text", TextLabels)
+    try:
+        form = LABEL_FORMATS["text"](tmp_path, CLASSES)
+        form.write(tmp_path / "a.jpg", LABEL)
+        assert (tmp_path / "a.txt").is_file()
+        assert list(LABEL_FORMATS)[-1] == "text"
+    finally:
+        LABEL_FORMATS.remove("text")
