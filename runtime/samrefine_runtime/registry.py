@@ -56,6 +56,7 @@ class Registry(Generic[Thing]):
 
     def add(self, name: str, thing: Thing) -> None:
         """Register a thing of another package under `name`, replacing any of that name."""
+        # The home is for reading only: the thing itself is loaded already
         self._homes[name] = f"{getattr(thing, '__module__', '')}:{name}"
         self._loaded[name] = thing
 

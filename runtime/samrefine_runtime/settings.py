@@ -51,6 +51,7 @@ class Domain:
             return isinstance(value, bool)
         if self.kind is str:
             return isinstance(value, str) and value in self.choices
+        # bool is a subclass of int, but no number here; NaN fails both comparisons
         number = Integral if self.kind is int else Real
         if not isinstance(value, number) or isinstance(value, bool):
             return False
@@ -143,5 +144,6 @@ def settings_of(
     for name in given:
         if name not in known:
             raise SettingsError(f"unknown setting {name!r}, expected one of {', '.join(known)}")
+    # Unknown defaults are another release's
     usable = {name: value for name, value in (defaults or {}).items() if name in known}
     return kind(**{**usable, **given})

@@ -56,6 +56,7 @@ def open(graph: Graph, options: SessionOptions) -> Session:
         try:
             return BACKENDS[name](graph, options)
         except BackendUnavailableError as error:
+            # What is installed but does not start is a defect to mend, not a choice
             level = logging.WARNING if error.is_broken else logging.INFO
             _log.log(level, "backend %s is not used: %s", name, error)
             reasons.append(str(error))

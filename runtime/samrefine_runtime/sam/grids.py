@@ -34,6 +34,7 @@ def whole_image(image_shape: tuple[int, int]) -> Crop:
 
 def point_grid(points_per_side: int) -> Points:
     """Place points evenly, (n * n, 2) XY in [0, 1], row by row (`build_point_grid`)."""
+    # Half a step from the border, so that all cells are of one size
     offset = 1 / (2 * max(points_per_side, 1))
     side = np.linspace(offset, 1 - offset, points_per_side)
     return np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
@@ -54,6 +55,7 @@ def crops(image_shape: tuple[int, int], layers: int, overlap_ratio: float) -> li
     found = [whole_image(image_shape)]
     for layer in range(1, layers + 1):
         per_side = 2**layer
+        # The same overlap for both sides, smaller in deeper layers
         overlap = int(overlap_ratio * min(image_shape) * (2 / per_side))
         lefts, crop_width = _split(width, per_side, overlap)
         tops, crop_height = _split(height, per_side, overlap)
@@ -89,6 +91,7 @@ def touches_crop_edge(
         (N,) bool.
     """
     height, width = image_shape
+    # Cut off by the crop, but not by the image itself
     near_crop = np.abs(boxes - np.array(crop.box)) <= tolerance
     near_image = np.abs(boxes - np.array([0, 0, width, height])) <= tolerance
     return np.asarray((near_crop & ~near_image).any(axis=1))

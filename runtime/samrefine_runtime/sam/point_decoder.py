@@ -52,6 +52,7 @@ class PointDecoder:
 
     def prepare(self, embedding: ImageEmbedding) -> PreparedImage:
         """Compute what does not depend on the prompts."""
+        # Stays on the device: every batch of prompts reads it
         shared = self._image.run_on_device({"image_embeddings": embedding.features})
         return PreparedImage(embedding, shared)
 
@@ -76,6 +77,7 @@ class PointDecoder:
             if len(points) == 1:
                 raise
             _log.warning("out of memory at %d prompts per batch, halving it", len(points))
+        # Halves fit where the whole did not, or are halved again
         half = len(points) // 2
         first = self.decode(image, points[:half], pred_iou_thresh)
         second = self.decode(image, points[half:], pred_iou_thresh)
@@ -88,6 +90,7 @@ class PointDecoder:
     def _decode_at_once(
         self, image: PreparedImage, points: NDArray[np.float64], pred_iou_thresh: float
     ) -> Decoded:
+        # The graph drops masks below the threshold before it upscales the rest
         outputs = self._prompts.run(
             {
                 "point_coords": image.embedding.to_input(points),

@@ -27,6 +27,7 @@ def one_round(grid: Points) -> list[Points]:
 
 def coarse_to_fine(grid: Points) -> list[Points]:
     """Split a grid (N, 2) XY into every second point along each axis, and the rest."""
+    # Row and column of each point by rank, since grids may be custom
     ranks = [np.unique(axis, return_inverse=True)[1].reshape(-1) for axis in grid.T]
     is_coarse = (ranks[0] % 2 == 1) & (ranks[1] % 2 == 1)
     return [grid[is_coarse], grid[~is_coarse]]
@@ -94,6 +95,7 @@ def near_label(pseudo_label: LabelMap, margin: float = _MARGIN) -> NDArray[np.bo
         (H, W) bool.
     """
     labelled = ((pseudo_label > 0) & (pseudo_label != IGNORE)).astype(np.uint8)
+    # An odd side, so that the margin is the same on every side
     reach = 2 * math.ceil(margin * max(pseudo_label.shape)) + 1
     return np.asarray(cv2.dilate(labelled, np.ones((reach, reach), np.uint8)) > 0)
 
@@ -119,6 +121,7 @@ def uncovered(points: Points, crop: Crop, masks: Masks) -> Points:
     if len(masks) == 0:
         return points
     height, width = masks.image_shape
+    # covered (H, W): pixels in at least one mask that is small enough
     small_enough = masks.areas <= _MAX_COVER * height * width
     covered = Coverage(masks).count(small_enough).reshape(width, height).T > 0
     return points[~_at(points, crop, covered)]
@@ -126,6 +129,7 @@ def uncovered(points: Points, crop: Crop, masks: Masks) -> Points:
 
 def _at(points: Points, crop: Crop, region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Look up `region` (H, W) of the image at points (N, 2) of a crop."""
+    # Points on the right or lower border belong to the last pixel
     x, y = (points + np.array(crop.box[:2])).astype(np.intp).T
     inside = region[y.clip(0, region.shape[0] - 1), x.clip(0, region.shape[1] - 1)]
     return np.asarray(inside.astype(bool))
