@@ -24,7 +24,7 @@ def export() -> None:
     "--model",
     required=True,
     metavar="NAME",
-    help="Architecture: vit_b, vit_l, vit_h or mobile_sam.",
+    help="Architecture, such as vit_b or mobile_sam; an unknown name lists all.",
 )
 @option("--checkpoint", type=Checkpoint, help="The official .pth or .pt file.")
 @option("--out", required=True, type=Folder, help="Bundle folder.")

@@ -252,7 +252,9 @@ def output_options(command: Function) -> Function:
     @wraps(command)
     def with_logging(*args: Any, verbose: int, **kwargs: Any) -> Any:
         level = logging.INFO if verbose else logging.WARNING
-        logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+        handler = logging.StreamHandler()
+        handler.addFilter(_once())
+        logging.basicConfig(level=level, format="%(levelname)s: %(message)s", handlers=[handler])
         return command(*args, **kwargs)
 
     text = "Verbose output, such as why a faster backend is not used."
@@ -270,3 +272,16 @@ def quiet_option(command: Function) -> Function:
     """Declare -q."""
     text = "Print no progress bar and no summary."
     return option("-q", "--quiet", is_flag=True, group=GENERAL, help=text)(command)
+
+
+def _once() -> Callable[[logging.LogRecord], bool]:
+    """Return a log filter that lets each message pass once: every graph has the same to say."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        is_first = message not in seen
+        seen.add(message)
+        return is_first
+
+    return is_new
