@@ -272,17 +272,17 @@ def check_image_labels(image_labels: NDArray[np.bool_], classes: int) -> None:
         )
 
 
-def resize_maps(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize maps (K, h, w) to `size` (H, W), bilinear between pixel centres.
+def resize_maps(maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize maps (K, h, w) to `shape` (H, W), bilinear between pixel centres.
 
     Equal to torch's `interpolate(mode="bilinear", align_corners=False)` up to rounding.
     """
-    if maps.shape[1:] == size:
+    if maps.shape[1:] == shape:
         return maps
-    resized = np.empty((len(maps), *size), np.float32)
+    resized = np.empty((len(maps), *shape), np.float32)
     for source, target in zip(maps, resized, strict=True):
         # OpenCV takes (width, height)
-        cv2.resize(source, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(source, shape[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
     return resized
 
 

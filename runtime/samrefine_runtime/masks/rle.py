@@ -39,17 +39,15 @@ def encode(mask: NDArray[np.bool_]) -> Counts:
     return counts_from_changes(changes, flat.size, bool(flat[0]))
 
 
-def counts_from_changes(
-    changes: NDArray[np.int64], image_shape: int, starts_with_one: bool
-) -> Counts:
+def counts_from_changes(changes: NDArray[np.int64], pixels: int, starts_with_one: bool) -> Counts:
     """Compute run lengths from the flat positions at which the value changes.
 
     Args:
         changes: (R,) ascending flat positions, each the first pixel of a run.
-        image_shape: number of pixels of the image, H * W.
+        pixels: number of pixels of the image, H * W.
         starts_with_one: whether pixel 0 is set; the first run then has length 0.
     """
-    ends = np.concatenate(([0] * (1 + starts_with_one), changes, [image_shape]))
+    ends = np.concatenate(([0] * (1 + starts_with_one), changes, [pixels]))
     return np.diff(ends).astype(np.uint32)
 
 
