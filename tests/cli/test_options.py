@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from samrefine_rt.cli.grouped import CAM, GENERAL, INPUT, MASKS, REFINEMENT, RUNNING
+from samrefine_runtime import backends
+from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.cam import CamSettings
-from samrefine_runtime.formats import LABEL_FORMATS, MASK_FORMATS
+from samrefine_runtime.formats import LABEL_FORMATS, MASK_FORMATS, LabelFormat
+from samrefine_runtime.labels import LabelMap, read_label, write_label
 from samrefine_runtime.refine import RefineSettings
 from samrefine_runtime.sam.settings import GeneratorSettings
 from samrefine_runtime.settings import Settings, domains
@@ -61,6 +69,53 @@ def test_every_setting_with_help_is_an_option() -> None:
         assert flags(GeneratorSettings) <= options_in(command[MASKS])
 
 
+SHARED = {
+    "--bundle", "--out", "--backend", "--threads", "--resume", "--json", "--quiet", "--verbose",
+    "--help",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "kinds", "own"),
+    [
+        (
+            "label",
+            [RefineSettings, CamSettings, GeneratorSettings],
+            {"--image-labels", "--format", "--overlay", "--report", "--ground-truth"},
+        ),
+        (
+            "refine",
+            [RefineSettings, GeneratorSettings],
+            {"--pseudo-labels", "--images", "--masks"},
+        ),
+        ("masks", [GeneratorSettings], {"--format", "--overlay"}),
+    ],
+)
+def test_a_command_has_the_options_of_its_settings_and_its_own(
+    command: str, kinds: list[type[Settings]], own: set[str]
+) -> None:
+    # Options start a line of the help; those that a text mentions do not
+    text = run(command, "--help").stdout
+    found = re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE)
+    expected = SHARED | own | set().union(*map(flags, [*kinds, SessionOptions]))
+    assert set(found) == expected - ({"--num-classes"} if command == "label" else set())
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("command", ["label", "refine"])
+def test_every_default_of_the_refinement_is_shown_beside_its_option(command: str) -> None:
+    rows = re.split(r"(?<!\S)(?=--)", help_of(command)[REFINEMENT])
+    own = {each.name: each.default for each in fields(RefineSettings)}
+    applied = {**own, "min_trust": 0.87, "num_classes": 21}
+    texts = {row.split()[0]: row for row in rows if row.strip()}
+    for name, default in applied.items():
+        flag = f"--{name.replace('_', '-')}"
+        if flag in texts:
+            shown = re.findall(r"\[default: (.*?)\]", texts[flag])
+            assert shown == ([] if default is None else [str(default)]), name
+    assert "--max-area-ratio" in texts
+
+
 def test_the_default_that_applies_is_shown() -> None:
     label, refine, masks = (help_of(command) for command in ("label", "refine", "masks"))
     assert (
@@ -82,6 +137,20 @@ def test_json_goes_to_stdout_alone_or_to_a_file(tmp_path: Path, lively_bundle: P
     written = run(*common, "--json", tmp_path / "results.json")
     assert written.stdout == "" and "1 done" in written.stderr
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(printed.stdout)
+
+
+def test_the_text_stays_where_json_goes_to_a_file(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_label(tmp_path / folder / "x.png", np.array([[0, 1]], np.uint8))
+    arguments = ["evaluate", tmp_path / "a", tmp_path / "b", "--num-classes", 2]
+    plain = run(*arguments).stdout
+    assert "mIoU 100.00 over 1 images" in plain
+    assert run(*arguments, "--json", tmp_path / "figures.json").stdout == plain
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["miou"] == 1
+    for alone in (["--json"], ["--json", "-"]):
+        assert json.loads(run(*arguments, *alone).stdout) == figures
+    assert run(*arguments, "--json", "/dev/null").stdout == plain
 
 
 def test_an_input_is_never_taken_for_the_json_file(tmp_path: Path, lively_bundle: Path) -> None:
@@ -111,6 +180,130 @@ def test_formats_are_a_list(tmp_path: Path, lively_bundle: Path) -> None:
     arguments = ["masks", tmp_path / "images", "--bundle", lively_bundle, "--out", tmp_path / "out"]
     assert run(*arguments, "--format", " coco, records,coco", "--overlay").exit_code == 0
     assert files_in(tmp_path / "out") == ["a.json", "instances.json", "overlays/a.jpg"]
+
+
+class TextLabels(LabelFormat):
+    """A format of somebody else."""
+
+    def path(self, image_id: str) -> Path:
+        return self.folder / f"{image_id}.txt"
+
+    def write(self, image: Path, label: LabelMap) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path(image.stem).write_text(str(label.tolist()))
+
+    def finish(self, images: object, read_label: object) -> None:
+        (self.folder / "classes.txt").write_text(" ".join(self.classes))
+
+
+@pytest.fixture
+def text_labels() -> Iterator[str]:
+    """Register a label format for one test."""
+    LABEL_FORMATS.add("text", TextLabels)
+    yield "text"
+    LABEL_FORMATS.remove("text")
+
+
+def test_a_registered_label_format_is_written(
+    text_labels: str, tmp_path: Path, lively_bundle: Path
+) -> None:
+    image, out = write_image(tmp_path / "a.png"), tmp_path / "out"
+    arguments = ["label", image, "--bundle", lively_bundle, "--out", out, "--format", text_labels]
+    assert run(*arguments).exit_code == 0
+    assert files_in(out) == ["summary/a.json", "text/a.txt", "text/classes.txt", "voc/a.png"]
+    assert json.loads((out / "text" / "a.txt").read_text()) == (
+        read_label(out / "voc" / "a.png").tolist()
+    )
+    assert (out / "text" / "classes.txt").read_text() == "background red green blue"
+    assert "1 skipped" in run(*arguments, "--resume").stderr
+
+
+REGISTERING = """
+import sys
+from samrefine_rt.cli import main
+from samrefine_runtime.backends import BACKENDS
+from samrefine_runtime.backends.ort import open_cpu
+
+def open_mine(graph, options):
+    print("opened", file=sys.stderr)
+    return open_cpu(graph, options)
+
+BACKENDS.add("mine", open_mine)
+main()
+"""
+"""A program that registers a backend and then is `samrefine`."""
+
+
+def test_a_registered_backend_is_offered_and_used(tmp_path: Path, lively_bundle: Path) -> None:
+    def program(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", REGISTERING, *map(str, arguments)]
+        paths = {"PYTHONPATH": ":".join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=paths)
+
+    image = write_image(tmp_path / "a.png")
+    assert "--backend [auto|cuda|cpu|mine]" in program("masks", "--help").stdout
+    arguments = ["masks", image, "--bundle", lively_bundle, "--out", tmp_path / "out"]
+    done = program(*arguments, "--backend", "mine", "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert "opened" in done.stderr and files_in(tmp_path / "out") == ["a.json"]
+
+
+def test_an_unknown_backend_names_those_there_are(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.png")
+    result = run("masks", image, "--bundle", "demo", "--out", tmp_path, "--backend", "tpu")
+    message = failed(result, 2)
+    assert all(repr(name) in message for name in ("tpu", *backends.names()))
+
+
+def test_an_image_may_be_allowed_to_be_empty(tmp_path: Path, lively_bundle: Path) -> None:
+    image = write_image(tmp_path / "a.png")
+    arguments = ["label", image, "--bundle", lively_bundle, "--presence-threshold", 1]
+    for flag, found in (([], True), (["--allow-empty"], False)):
+        out = tmp_path / f"out{len(flag)}"
+        assert run(*arguments, "--out", out, *flag).exit_code == 0
+        summary = json.loads((out / "summary" / "a.json").read_text())
+        assert bool(summary["classes"]) == found
+        assert read_label(out / "voc" / "a.png").any() == found
+
+
+def too_small() -> list[tuple[str, float]]:
+    """Options of `refine` and `label` that have a least value, each with one below it."""
+    found = [domains(kind) for kind in (RefineSettings, CamSettings, GeneratorSettings)]
+    pairs = [pair for each in [*found, domains(SessionOptions)] for pair in each.items()]
+    return [
+        (d.flag or f"--{name.replace('_', '-')}", 0 if d.is_open else int(d.least) - 1)
+        for name, d in pairs
+        if d.help and d.least > float("-inf")
+    ]
+
+
+@pytest.mark.parametrize(("option", "value"), too_small())
+def test_a_number_out_of_range_is_wrong_use(option: str, value: float, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    arguments = ["label", tmp_path, "--bundle", "demo", "--out", tmp_path / "out"]
+    if option == "--num-classes":
+        arguments = ["refine", "--pseudo-labels", tmp_path, "--out", tmp_path / "out"]
+    message = failed(run(*arguments, option, value), 2)
+    assert message.startswith(f"Invalid value for '{option}': ") and "not in the range" in message
+    assert files_in(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value", "names"),
+    [
+        ("label", "--method", "best", ["max_iou_imp2", "max_iou_imp", "max_iou", "argmax"]),
+        ("label", "--prompts", "all", ["guided", "hierarchical", "grid"]),
+        ("masks", "--prompts", "guided", ["hierarchical", "grid"]),
+    ],
+)
+def test_a_choice_that_is_not_offered_names_those_that_are(
+    command: str, option: str, value: str, names: list[str], tmp_path: Path
+) -> None:
+    image = write_image(tmp_path / "a.png")
+    arguments = [command, image, "--bundle", "demo", "--out", tmp_path / "out", option, value]
+    message = failed(run(*arguments), 2)
+    assert re.findall(r"'([\w-]+)'", message) == [option, value, *names]
+    assert files_in(tmp_path) == ["a.png"]
 
 
 @pytest.mark.parametrize("command", ["masks", "label", "refine"])

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +49,10 @@ class Example(Settings):
         ("count", None, "count is None, expected a whole number"),
         ("limit", 10, "limit is 10, expected a whole number from 2 to 9"),
         ("share", 1.01, "share is 1.01, expected a number from 0 to 1"),
+        ("share", -0.01, "share is -0.01, expected a number from 0 to 1"),
+        ("share", math.inf, "share is inf, expected a number from 0 to 1"),
         ("share", math.nan, "share is nan, expected a number from 0 to 1"),
+        ("share", False, "share is False, expected a number from 0 to 1"),
         ("share", "0.5", "share is '0.5', expected a number from 0 to 1"),
         ("ratio", 0, "ratio is 0, expected a number above 0"),
         ("free", math.nan, "free is nan, expected a number"),
@@ -63,7 +67,23 @@ def test_a_value_out_of_range_is_refused(name: str, value: Any, message: str) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("limit", None), ("limit", 2), ("share", 1), ("free", -math.inf)]
+    ("name", "value"),
+    [
+        ("count", 10**9),
+        ("count", np.int64(5)),
+        ("limit", None),
+        ("limit", 2),
+        ("limit", 9),
+        ("share", 0),
+        ("share", 1),
+        ("share", np.float32(0.25)),
+        ("ratio", 1e-9),
+        ("ratio", math.inf),
+        ("free", -math.inf),
+        ("bold", True),
+        ("colour", "blue"),
+        ("note", "anything"),
+    ],
 )
 def test_a_value_in_range_is_kept(name: str, value: Any) -> None:
     assert getattr(Example(**{name: value}), name) == value
@@ -76,6 +96,39 @@ def test_a_domain_is_an_interval(value: float, least: float, most: float, is_ope
     assert domain.contains(value) == (above and value <= most)
 
 
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-4, 4),
+    st.floats(-4, 4),
+    st.sampled_from([math.nan, math.inf, -math.inf, "red", "blue", "green", ""]),
+)
+BOUNDS = st.sampled_from([-math.inf, -2, 0, 1, 2.5, math.inf])
+
+
+@given(VALUES, st.sampled_from([int, float]), BOUNDS, BOUNDS, st.booleans(), st.booleans())
+def test_a_number_has_a_type_and_an_interval(
+    value: Any, kind: type, least: float, most: float, is_open: bool, is_optional: bool
+) -> None:
+    domain = Domain(kind, least, most, is_open=is_open, is_optional=is_optional)
+    if value is None:
+        expected = is_optional
+    elif type(value) is int or (type(value) is float and kind is float):
+        expected = least <= value <= most and not (is_open and value == least)
+    else:
+        expected = False
+    assert domain.contains(value) == expected
+
+
+@given(VALUES, st.booleans())
+def test_switches_and_choices_have_the_values_they_name(value: Any, is_optional: bool) -> None:
+    is_left_out = value is None and is_optional
+    flag = Domain(bool, is_optional=is_optional)
+    assert flag.contains(value) == (type(value) is bool or is_left_out)
+    colour = Domain(str, choices={"red": "", "blue": "as the sky"}, is_optional=is_optional)
+    assert colour.contains(value) == (value in ("red", "blue") or is_left_out)
+
+
 def test_given_values_come_over_defaults() -> None:
     settings = settings_of(Example, {"count": 5}, {"count": 4, "share": 0.1, "of_later": 1})
     assert (settings.count, settings.share, settings.colour) == (5, 0.1, "red")
@@ -86,6 +139,7 @@ def test_an_unknown_setting_names_the_known_ones() -> None:
         settings_of(Example, {"size": 5})
     with pytest.raises(SettingsError, match=r"^count is 'many', expected a whole number"):
         settings_of(Example, {}, {"count": "many"})
+    assert settings_of(Example, {"count": 5}, {"count": "many"}).count == 5
 
 
 @pytest.mark.parametrize("kind", [RefineSettings, CamSettings, GeneratorSettings, SessionOptions])

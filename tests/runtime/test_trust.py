@@ -45,6 +45,21 @@ def test_only_the_surest_quarter_of_the_explained_label_counts() -> None:
     assert image_trust(label, masks) == pytest.approx((2 * 0.9 + 2 * 0.5) / 4)
 
 
+def test_one_mask_is_trusted_as_its_predicted_iou() -> None:
+    label = np.ones((1, 16), np.uint8)
+    for span in ((0, 16), (5, 6)):
+        assert image_trust(label, scored(row(span), [0.7])) == pytest.approx(0.7)
+
+
+def test_each_pixel_belongs_to_its_surest_mask() -> None:
+    # The quarter is 4 pixels: 1 at 0.9, 2 more at 0.8 and 1 at 0.3, in any order of the masks
+    label, stack = np.ones((1, 16), np.uint8), row((0, 16), (0, 1), (0, 3))
+    scores = np.array([0.3, 0.9, 0.8], np.float32)
+    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
+        trust = image_trust(label, scored(stack[order], scores[order]))
+        assert trust == pytest.approx((0.9 + 2 * 0.8 + 0.3) / 4)
+
+
 def test_background_and_void_do_not_count() -> None:
     label = np.array([[0] * 4 + [255] * 4 + [3] * 8], np.uint8)
     masks = scored(row((0, 4), (4, 8), (8, 16)), [0.99, 0.95, 0.4])
@@ -101,6 +116,27 @@ def test_a_distrusted_image_keeps_its_label(scene: Scene) -> None:
     assert np.array_equal(kept, plain if trusted else np.where(label == 255, 0, label))
 
 
+def test_a_label_that_stays_loses_its_void() -> None:
+    label = np.array([[1] * 8 + [255] * 4 + [0] * 4], np.uint8)
+    masks = scored(row((0, 12)), [0.5])
+    kept = refine(label, masks, RefineSettings(min_trust=0.6))
+    assert kept.tolist() == [[1] * 8 + [0] * 8]
+    refined = refine(label, masks, RefineSettings(min_trust=0.4))
+    assert refined.tolist() == [[1] * 12 + [0] * 4]
+    assert np.array_equal(refined, refine(label, masks, RefineSettings()))
+
+
+@given(scenes(), st.floats(0, 1))
+def test_a_trusted_image_is_refined_as_without_a_limit(scene: Scene, min_trust: float) -> None:
+    label, stack, scores = scene
+    masks = scored(stack, scores)
+    is_plain = is_trusted(label, masks, min_trust)
+    expected = (
+        refine(label, masks, RefineSettings()) if is_plain else np.where(label == 255, 0, label)
+    )
+    assert np.array_equal(refine(label, masks, RefineSettings(min_trust=min_trust)), expected)
+
+
 def test_the_papers_settings_take_every_mask_and_a_bundles_do_not(lively_bundle: Path) -> None:
     bundle = Bundle.load(lively_bundle)
     assert RefineSettings().min_trust == 0
@@ -119,3 +155,15 @@ def test_the_pipeline_is_cautious_unless_told(lively_bundle: Path) -> None:
     assert 0 < result.trust < 1 and result.changed > 0
     assert strict.label(image, present).changed == 0
     assert Labeler(bundle, session=ONE_THREAD).refinement.min_trust == CAUTIOUS
+
+
+def test_the_manifest_decides_which_labels_stay(lively_bundle: Path) -> None:
+    bundle, image = Bundle.load(lively_bundle), synthetic((48, 72))
+    present = np.array([True, False, True])
+    plain = Labeler(bundle, refinement=RefineSettings(), session=ONE_THREAD).label(image, present)
+    for min_trust, is_kept in ((plain.trust - 0.01, False), (plain.trust + 0.01, True)):
+        own = replace(bundle, defaults={**bundle.defaults, "min_trust": min_trust})
+        result = Labeler(own, refinement=None, session=ONE_THREAD).label(image, present)
+        assert np.array_equal(result.pseudo_label, plain.pseudo_label)
+        assert np.array_equal(result.label, plain.pseudo_label if is_kept else plain.label)
+    assert not np.array_equal(plain.label, plain.pseudo_label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from samrefine_runtime import backends
 from samrefine_runtime.backends import BACKENDS, Session, SessionOptions
+from samrefine_runtime.backends.ort import OrtSession, open_cpu
 from samrefine_runtime.bundle import Bundle, Graph
 from samrefine_runtime.errors import BackendError, BackendUnavailableError, SettingsError
 from samrefine_runtime.pipeline import Labeler
@@ -31,6 +32,21 @@ def registering() -> Iterator[None]:
     yield
     for name in set(BACKENDS) - own:
         BACKENDS.remove(name)
+
+
+@pytest.fixture
+def only() -> Iterator[Callable[..., None]]:
+    """A function that makes its keywords the only backends, in their order, for one test."""
+
+    def register(**openers: backends.Opener) -> None:
+        for name in list(BACKENDS):
+            BACKENDS.remove(name)
+        for name, opener in openers.items():
+            BACKENDS.add(name, opener)
+
+    before = {name: BACKENDS[name] for name in BACKENDS}
+    yield register
+    register(**before)
 
 
 def unavailable(reason: str, *, is_broken: bool) -> backends.Opener:
@@ -58,7 +74,11 @@ class CountingSession:
 
 
 def open_counting(graph: Graph, options: SessionOptions) -> Session:
-    return CountingSession(BACKENDS["cpu"](graph, options))
+    return CountingSession(open_cpu(graph, options))
+
+
+def reject(graph: Graph, options: SessionOptions) -> Session:
+    raise BackendError("graph is rejected")
 
 
 def test_a_backend_is_one_entry(bundle: Bundle, registering: None) -> None:
@@ -76,16 +96,14 @@ def test_a_backend_is_one_entry(bundle: Bundle, registering: None) -> None:
 
 
 def test_auto_says_which_backends_do_not_run(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bundle: Bundle, only: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    openers = {
-        "absent": unavailable("not installed", is_broken=False),
-        "broken": unavailable("does not start", is_broken=True),
-        "counting": open_counting,
-        "cpu": BACKENDS["cpu"],
-    }
-    monkeypatch.setattr(BACKENDS, "_homes", dict.fromkeys(openers, ""))
-    monkeypatch.setattr(BACKENDS, "_loaded", openers)
+    only(
+        absent=unavailable("not installed", is_broken=False),
+        broken=unavailable("does not start", is_broken=True),
+        counting=open_counting,
+        cpu=open_cpu,
+    )
     with caplog.at_level(logging.INFO):
         session = backends.open(bundle.graph("cam"), ONE_THREAD)
     assert isinstance(session, CountingSession)
@@ -95,20 +113,41 @@ def test_auto_says_which_backends_do_not_run(
     ]
 
 
-def test_nothing_runs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    openers = {"absent": unavailable("not installed", is_broken=False)}
-    monkeypatch.setattr(BACKENDS, "_homes", {"absent": ""})
-    monkeypatch.setattr(BACKENDS, "_loaded", openers)
+def test_auto_looks_no_further_than_what_runs(
+    bundle: Bundle, only: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    only(cpu=open_cpu, picky=reject)
+    with caplog.at_level(logging.INFO):
+        assert isinstance(backends.open(bundle.graph("cam"), ONE_THREAD), OrtSession)
+    assert caplog.records == []
+
+
+def test_the_last_reason_is_told_where_nothing_runs(
+    bundle: Bundle, only: Callable[..., None]
+) -> None:
+    only(
+        broken=unavailable("does not start", is_broken=True),
+        absent=unavailable("not installed", is_broken=False),
+    )
     with pytest.raises(BackendError, match=r"^not installed$"):
         backends.open(bundle.graph("cam"), ONE_THREAD)
 
 
-def test_a_rejected_graph_is_not_passed_on(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def reject(graph: Graph, options: SessionOptions) -> Session:
-        raise BackendError("graph is rejected")
+def test_a_backend_asked_for_by_name_has_no_substitute(
+    bundle: Bundle, only: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    only(broken=unavailable("does not start", is_broken=True), cpu=open_cpu)
+    options = SessionOptions(backend="broken", threads=1)
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.raises(BackendUnavailableError, match=r"^does not start$") as caught,
+    ):
+        backends.open(bundle.graph("cam"), options)
+    assert caught.value.is_broken and caplog.records == []
 
-    monkeypatch.setattr(BACKENDS, "_homes", {"picky": "", "counting": ""})
-    monkeypatch.setattr(BACKENDS, "_loaded", {"picky": reject, "counting": open_counting})
+
+def test_a_rejected_graph_is_not_passed_on(bundle: Bundle, only: Callable[..., None]) -> None:
+    only(picky=reject, counting=open_counting)
     with pytest.raises(BackendError, match=r"^graph is rejected$"):
         backends.open(bundle.graph("cam"), ONE_THREAD)
 
@@ -116,3 +155,13 @@ def test_a_rejected_graph_is_not_passed_on(bundle: Bundle, monkeypatch: pytest.M
 def test_an_unknown_backend_names_those_there_are(bundle: Bundle) -> None:
     with pytest.raises(SettingsError, match=r"^backend is 'tpu', expected one of auto, cuda, cpu"):
         backends.open(bundle.graph("cam"), SessionOptions(backend="tpu"))
+
+
+def test_a_backend_that_was_removed_is_unknown(bundle: Bundle, registering: None) -> None:
+    BACKENDS.add("counting", open_counting)
+    options = SessionOptions(backend="counting", threads=1)
+    assert isinstance(backends.open(bundle.graph("cam"), options), CountingSession)
+    BACKENDS.remove("counting")
+    assert backends.names() == ("auto", "cuda", "cpu")
+    with pytest.raises(SettingsError, match=r"'counting', expected one of auto, cuda, cpu$"):
+        backends.open(bundle.graph("cam"), options)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from samrefine_runtime.errors import LabelError, MaskFileError
-from samrefine_runtime.formats import LABEL_FORMATS, MASK_FORMATS, LabelFormat, read_stored_masks
+from samrefine_runtime.formats import (
+    LABEL_FORMATS,
+    MASK_FORMATS,
+    LabelFormat,
+    MaskFormat,
+    read_stored_masks,
+)
+from samrefine_runtime.image import ImageShape
 from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.masks.masks import Masks
 
@@ -63,6 +71,39 @@ def test_label_formats_read_back_or_say_that_they_cannot(name: str, tmp_path: Pa
         form.read("never-written")
 
 
+NAMED = [name for name in LABEL_FORMATS if name != "voc"]
+"""Label formats whose files name the classes."""
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_labels_are_stored_under_their_names(name: str, tmp_path: Path) -> None:
+    form = LABEL_FORMATS[name](tmp_path / "labels", CLASSES)
+    form.write(tmp_path / "a.jpg", LABEL)
+    form.finish({"a": tmp_path / "a.jpg"}, lambda image_id: LABEL)
+    text = "".join(p.read_text() for p in form.folder.rglob("*") if p.is_file())
+    assert "cat" in text and "dog" in text and "background" not in text
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_class_without_a_name_is_refused(name: str, tmp_path: Path) -> None:
+    form = LABEL_FORMATS[name](tmp_path / "labels", CLASSES)
+    label = np.where(LABEL == 2, np.uint8(3), LABEL)
+    with pytest.raises(LabelError, match="3"):
+        form.write(tmp_path / "a.jpg", label)
+        form.finish({"a": tmp_path / "a.jpg"}, lambda image_id: label)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("name", list(MASK_FORMATS))
+def test_mask_formats_store_images_without_masks(name: str, tmp_path: Path) -> None:
+    form = MASK_FORMATS[name](tmp_path / "masks")
+    with form.open():
+        form.write(tmp_path / "a.jpg", Masks.from_dense((12, 16), []))
+    assert form.has("a")
+    empty = form.read("a", image_shape=(12, 16))
+    assert len(empty) == 0 and empty.image_shape == (12, 16)
+
+
 @pytest.mark.parametrize("name", list(MASK_FORMATS))
 def test_mask_formats_read_what_they_write(name: str, tmp_path: Path) -> None:
     form = MASK_FORMATS[name](tmp_path / "masks")
@@ -72,12 +113,14 @@ def test_mask_formats_read_what_they_write(name: str, tmp_path: Path) -> None:
     assert form.has("a") and not form.has("b")
     assert_same_pixels(form.read("a", image_shape=(12, 16)), stored_masks())
     assert_same_pixels(read_stored_masks(form.folder, "a", image_shape=(12, 16)), stored_masks())
-    for image_id, image_shape in (("a", (12, 17)), ("b", (12, 16))):
-        with pytest.raises(MaskFileError):
-            form.read(image_id, image_shape=image_shape)
+    with pytest.raises(MaskFileError, match=r"\(12, 16\).*expected \(12, 17\)"):
+        form.read("a", image_shape=(12, 17))
+    with pytest.raises(MaskFileError):
+        form.read("b", image_shape=(12, 16))
 
 
 def test_stored_masks_are_looked_for_in_the_order_of_the_registry(tmp_path: Path) -> None:
+    assert list(MASK_FORMATS) == ["records", "png", "coco"]
     with pytest.raises(MaskFileError, match=r"looked for a\.json, a, instances\.json"):
         read_stored_masks(tmp_path, "a")
     for count, name in enumerate(reversed(list(MASK_FORMATS)), 1):
@@ -107,3 +150,37 @@ def test_a_format_is_one_entry(tmp_path: Path) -> None:
         assert list(LABEL_FORMATS)[-1] == "text"
     finally:
         LABEL_FORMATS.remove("text")
+
+
+class NumpyMasks(MaskFormat):
+    """Masks of somebody else: a stack (N, H, W) bool per image."""
+
+    def place(self, image_id: str) -> Path:
+        return self.folder / f"{image_id}.npy"
+
+    def write(self, image: Path, masks: Masks) -> None:
+        stack = [masks.dense(index) for index in range(len(masks))]
+        np.save(self.place(image.stem), np.array(stack))
+
+    def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
+        stack = np.load(self.place(image_id))
+        return Masks.from_dense(image_shape or stack.shape[1:], stack)
+
+
+@pytest.fixture
+def numpy_masks() -> Iterator[str]:
+    """Register a mask format for one test."""
+    MASK_FORMATS.add("numpy", NumpyMasks)
+    yield "numpy"
+    MASK_FORMATS.remove("numpy")
+
+
+def test_stored_masks_are_looked_for_in_a_registered_format(
+    numpy_masks: str, tmp_path: Path
+) -> None:
+    with pytest.raises(MaskFileError, match=r"looked for a\.json, a, instances\.json, a\.npy\)$"):
+        read_stored_masks(tmp_path, "a")
+    form = MASK_FORMATS[numpy_masks](tmp_path)
+    with form.open():
+        form.write(tmp_path / "a.jpg", stored_masks())
+    assert_same_pixels(read_stored_masks(tmp_path, "a"), stored_masks())
