@@ -55,8 +55,10 @@ class Domain:
         number = Integral if self.kind is int else Real
         if not isinstance(value, number) or isinstance(value, bool):
             return False
-        above = self.least < float(value) if self.is_open else self.least <= float(value)
-        return above and float(value) <= self.most
+        # Compared as it is: a whole number may be too large for a float
+        number_value: Any = value
+        is_above = self.least < number_value if self.is_open else self.least <= number_value
+        return bool(is_above and number_value <= self.most)
 
     def __str__(self) -> str:
         if self.kind is bool:
@@ -66,11 +68,23 @@ class Domain:
         return ("a whole number" if self.kind is int else "a number") + self._range()
 
     def _range(self) -> str:
-        if self.least > -math.inf and self.most < math.inf:
-            return f" from {self.least} to {self.most}"
         if self.is_open:
-            return f" above {self.least}"
-        return f" of at least {self.least}" if self.least > -math.inf else ""
+            return f" above {self.least}" + (f", at most {self.most}" if self.has_most else "")
+        if self.has_least and self.has_most:
+            return f" from {self.least} to {self.most}"
+        if self.has_most:
+            return f" of at most {self.most}"
+        return f" of at least {self.least}" if self.has_least else ""
+
+    @property
+    def has_least(self) -> bool:
+        """Whether there is a lower bound."""
+        return not math.isinf(self.least)
+
+    @property
+    def has_most(self) -> bool:
+        """Whether there is an upper bound."""
+        return not math.isinf(self.most)
 
 
 def whole(

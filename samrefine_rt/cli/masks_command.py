@@ -26,6 +26,7 @@ from samrefine_rt.cli.outputs import overlay_path
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.formats import MASK_FORMATS, MaskFormat
+from samrefine_runtime.formats.coco import FILE_NAME
 from samrefine_runtime.image import ReadAhead, RgbImage
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.report.overlay import draw_masks, write_picture
@@ -34,6 +35,9 @@ from samrefine_runtime.sam.prompts import PROMPT_MODES
 from samrefine_runtime.sam.settings import GeneratorSettings
 
 # There is no pseudo label here that prompts could follow
+COCO_ID = Path(FILE_NAME).stem
+"""The image id whose records have the name of the COCO file."""
+
 _MODES = [mode for mode, plan in PROMPT_MODES.items() if not plan.needs_pseudo_label]
 
 
@@ -75,6 +79,8 @@ def masks(
     if resume and "coco" in formats:
         raise SettingsError("--resume does not work with --format coco, which is one file")
     files = image_files(images)
+    if {"coco", "records"} <= {*formats} and COCO_ID in files:
+        raise SettingsError(f"the records of {files[COCO_ID]} would be written over the COCO file")
     mask_generator = MaskGenerator(open_bundle(bundle), session=session, **generator.values)
     chosen = [MASK_FORMATS[name](out) for name in formats]
     counts: dict[str, int] = {}

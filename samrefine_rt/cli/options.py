@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -118,8 +117,8 @@ def _type(domain: Domain, default: Any, choices: Mapping[str, str]) -> dict[str,
         return {"is_flag": True, "flag_value": not default, "type": bool}
     if domain.kind is str:
         return {"type": click.Choice(list(choices))}
-    least = None if math.isinf(domain.least) else domain.least
-    most = None if math.isinf(domain.most) else domain.most
+    least = domain.least if domain.has_least else None
+    most = domain.most if domain.has_most else None
     if least is None and most is None:
         return {"type": domain.kind, "metavar": "X"}
     if domain.kind is int:

@@ -325,3 +325,14 @@ def test_the_demo_bundle_warns_on_images_of_others(command: str, tmp_path: Path)
 def test_the_demo_bundle_does_not_warn_where_it_belongs(tmp_path: Path) -> None:
     assert "Warning" not in run("demo", "--out", tmp_path / "demo").stderr
     assert "Warning" not in run("inspect", "demo").stderr
+
+
+def test_records_of_an_image_never_replace_the_coco_file(
+    tmp_path: Path, lively_bundle: Path
+) -> None:
+    write_image(tmp_path / "in" / "instances.png")
+    arguments = ["masks", tmp_path / "in", "--bundle", lively_bundle, "--out", tmp_path / "out"]
+    message = failed(run(*arguments, "--format", "records,coco"), 2)
+    assert "instances.png would be written over the COCO file" in message
+    assert not (tmp_path / "out").exists()
+    assert run(*arguments, "--format", "coco").exit_code == 0

@@ -149,3 +149,19 @@ def test_every_default_is_in_its_own_range(kind: type[Settings]) -> None:
     assert found
     for name, domain in found.items():
         assert domain.contains(defaults[name]), name
+
+
+@pytest.mark.parametrize(
+    ("domain", "text"),
+    [
+        (Domain(float, 0, 1, is_open=True), "a number above 0, at most 1"),
+        (Domain(int, most=3), "a whole number of at most 3"),
+    ],
+)
+def test_a_range_is_said_as_it_is_checked(domain: Domain, text: str) -> None:
+    assert str(domain) == text
+
+
+def test_whole_numbers_have_no_largest() -> None:
+    assert Example(count=10**400).count == 10**400
+    assert not Domain(int, 0, 9).contains(10**400)

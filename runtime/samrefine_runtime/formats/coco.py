@@ -67,9 +67,11 @@ class CocoMasks(MaskFormat):
     @contextmanager
     def open(self) -> Iterator[None]:
         """Keep the file open for `write`; it appears when the block ends without an error."""
-        with open_coco(self.folder / FILE_NAME, MASK_CLASSES) as self._writer:
-            yield
-        self._writer = None
+        try:
+            with open_coco(self.folder / FILE_NAME, MASK_CLASSES) as self._writer:
+                yield
+        finally:
+            self._writer = None
 
     def write(self, image: Path, masks: Masks) -> None:
         """Add the masks of one image; only inside `open`. Raises OutputError."""
