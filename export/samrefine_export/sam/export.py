@@ -121,7 +121,7 @@ def export_sam_module(
 
 
 @dataclass(frozen=True)
-class Graph:
+class TracedGraph:
     """One ONNX graph of a bundle: a module and how it is traced."""
 
     module: nn.Module
@@ -134,7 +134,7 @@ class Graph:
 
 
 @torch.no_grad()
-def sam_graphs(sam: Sam) -> dict[str, Graph]:
+def sam_graphs(sam: Sam) -> dict[str, TracedGraph]:
     """Return the graphs of a SAM by name, in the order they are exported."""
     prompts, decoder = sam.prompt_encoder, sam.mask_decoder
     everything = EverythingDecoder(prompts, decoder)
@@ -148,18 +148,18 @@ def sam_graphs(sam: Sam) -> dict[str, Graph]:
     shared = dict(zip(names, everything.image(*embedding.values()), strict=True))
     # For programs that want one call, `everything` is the two graphs after it in one.
     return {
-        "encoder": Graph(
+        "encoder": TracedGraph(
             _inference_encoder(sam.image_encoder), encoder_input, ["image_embeddings"]
         ),
-        "decoder": Graph(
+        "decoder": TracedGraph(
             PromptDecoder(prompts, decoder),
             {**embedding, **any_prompts},
             ["low_res_masks", "iou_predictions"],
             _ANY_PROMPTS,
         ),
-        "everything": Graph(everything, {**embedding, **points}, _SURVIVORS, _ANY_POINTS),
-        "everything_image": Graph(everything.image, embedding, names),
-        "everything_prompts": Graph(
+        "everything": TracedGraph(everything, {**embedding, **points}, _SURVIVORS, _ANY_POINTS),
+        "everything_image": TracedGraph(everything.image, embedding, names),
+        "everything_prompts": TracedGraph(
             everything.points, {**points, **shared}, _SURVIVORS, _ANY_POINTS
         ),
     }
@@ -204,7 +204,9 @@ def _inference_encoder(encoder: nn.Module) -> nn.Module:
     return encoder
 
 
-def _write_graphs(graphs: Mapping[str, Graph], folder: Path, progress: OnStep) -> dict[str, Path]:
+def _write_graphs(
+    graphs: Mapping[str, TracedGraph], folder: Path, progress: OnStep
+) -> dict[str, Path]:
     """Write every graph as `<name>.onnx`; return the files by graph name."""
     paths = {name: folder / f"{name}.onnx" for name in graphs}
     for name, graph in graphs.items():
