@@ -19,6 +19,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 _SIXTEEN_TO_EIGHT_BITS = 65535 / 255
 """Divisor from 16-bit to 8-bit values, 257."""
 
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+"""Pillow's names of the formats that are read, whatever a file is called."""
+
 RgbImage = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
 
@@ -38,11 +41,21 @@ def read_image(path: str | Path) -> RgbImage:
     if not Path(path).is_file():
         raise ImageError(f"{path}: no such file")
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             upright = ImageOps.exif_transpose(image)
             return np.array(_eight_bit(upright, image.format).convert("RGB"))
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         raise ImageError(f"{path}: not a readable image ({error})") from error
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Open an image file with Pillow, only if it is of a format that is read here.
+
+    Pillow knows formats that run programs: an EPS file, whatever its name, starts Ghostscript.
+    Raises what Pillow raises.
+    """
+    Image.init()  # registers the formats that this build of Pillow has
+    return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
 
 
 class ReadAhead:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.errors import LabelError
+from samrefine_runtime.image import open_image
 
 LabelMap = NDArray[np.uint8]
 """(H, W) uint8, the class of each pixel: 0 background, 255 no class."""
@@ -128,7 +129,7 @@ def read_label(path: str | Path) -> LabelMap:
     if not Path(path).is_file():
         raise LabelError(f"{path}: no such file")
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
             kind, mode = image.format, image.mode
             pixels = np.array(image)

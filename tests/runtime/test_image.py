@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from PIL import Image
 
 from samrefine_runtime.bundle import SamSpec
-from samrefine_runtime.errors import ImageError
+from samrefine_runtime.errors import ImageError, InputError
+from samrefine_runtime.formats.mask_folder import read_mask_folder
 from samrefine_runtime.image import check_image, read_image
+from samrefine_runtime.labels import read_label
 from samrefine_runtime.sam.encoder import preprocess
 from tests.samples import synthetic
 
@@ -153,3 +156,23 @@ def test_images_too_narrow_for_the_reference(shape: tuple[int, int]) -> None:
     line = pixels[0, :, 0] if shape[0] == 1 else pixels[0, :, :, 0]
     np.testing.assert_allclose(line, np.repeat(expected[:, None], 1024, axis=1), rtol=1e-6)
     assert np.count_nonzero(pixels) == 3 * 1024
+
+
+@pytest.mark.parametrize("read", [read_image, read_label, read_mask_folder])
+def test_other_formats_are_refused_whatever_their_name(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    """Pillow would hand an EPS file to Ghostscript."""
+    eps = io.BytesIO()
+    Image.fromarray(IMAGE).save(eps, "EPS")
+    path = tmp_path / ("a.png" if read is not read_image else "a.jpg")
+    path.write_bytes(eps.getvalue())
+    with pytest.raises(InputError, match="cannot identify image file"):
+        read(tmp_path if read is read_mask_folder else path)
+
+
+def test_jpegs_of_phones(tmp_path: Path) -> None:
+    """Several pictures in one file: the first is the image."""
+    first, second = Image.fromarray(IMAGE), Image.fromarray(255 - IMAGE)
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - IMAGE).mean() < 25

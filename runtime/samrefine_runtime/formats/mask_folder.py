@@ -13,12 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from samrefine_runtime.atomic import atomic_folder
 from samrefine_runtime.errors import MaskFileError
 from samrefine_runtime.formats.base import MaskFormat
-from samrefine_runtime.image import ImageShape
+from samrefine_runtime.image import ImageShape, open_image
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
 
@@ -123,7 +122,7 @@ def read_mask_folder(folder: str | Path, *, image_shape: ImageShape | None = Non
 def _read_mask(path: Path) -> NDArray[np.bool_]:
     """Read one 0/255 PNG as (H, W) bool. Raises MaskFileError."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
             if image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA"):
                 raise MaskFileError(f"image mode {image.mode}")
