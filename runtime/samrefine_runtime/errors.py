@@ -1,5 +1,20 @@
 """The one exception family; the CLI prints the message as one line and exits with `exit_code`."""
 
+from __future__ import annotations
+
+
+def printable(text: object) -> str:
+    """Return a text with its control characters escaped, as one line that is safe to print.
+
+    Names of files and texts of bundles come from strangers: a newline in one would forge a line of
+    output, an escape sequence would drive the terminal, a lone surrogate (a byte of a file name
+    that is no UTF-8) cannot be encoded.
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in str(text)
+    )
+
 
 class SamrefineError(Exception):
     """Base of every error this package raises on purpose."""
