@@ -33,10 +33,13 @@ class BundleWriter:
         """
         self.folder = Path(folder)
         self.manifest = _starting_manifest(self.folder, name)
+        # What the export replaces: whatever else lies in the folder is the user's
+        self._old_files = _files_of(self.manifest)
         self._exit = ExitStack()
 
     def __enter__(self) -> BundleWriter:
-        self.staging = self._exit.enter_context(atomic_folder(self.folder))
+        folder = atomic_folder(self.folder, replaces=self._old_files)
+        self.staging = self._exit.enter_context(folder)
         return self
 
     def __exit__(
@@ -106,6 +109,12 @@ def _starting_manifest(folder: Path, name: str | None) -> dict[str, Any]:
         "graphs": {},
         "defaults": {},
     }
+
+
+def _files_of(manifest: dict[str, Any]) -> list[str]:
+    """Return the files of a bundle, its manifest first, relative to its folder."""
+    graphs = manifest["graphs"].values()
+    return [MANIFEST, *(entry["file"] for graph in graphs for entry in graph["files"])]
 
 
 def _describe(value: onnx.ValueInfoProto) -> dict[str, Any]:

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from samrefine_runtime.errors import OutputError
+from samrefine_runtime.errors import OutputError, StorageError
+
+_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Errors that the next file would meet too."""
+
+
+@contextmanager
+def output_errors(path: str | Path) -> Iterator[None]:
+    """Convert an OSError of the block to an OutputError that names `path`.
+
+    Raises:
+        StorageError: the disk takes no more.
+        OutputError: any other reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        kind = StorageError if error.errno in _STORAGE else OutputError
+        raise kind(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 @contextmanager
@@ -23,7 +42,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         OutputError: the file cannot be written or put in place.
     """
     target = Path(path)
-    with _output_errors(target):
+    with output_errors(target):
         # Replace the file that a link points to, not the link
         target = target.resolve()
         temporary = _sibling(target)
@@ -38,22 +57,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty hidden sibling folder to fill; it replaces `path` on success.
+def atomic_folder(path: str | Path, *, replaces: Iterable[str] = ()) -> Iterator[Path]:
+    """Yield an empty hidden sibling folder to fill; it takes the place of `path` on success.
 
-    An existing folder is replaced as a whole; an existing file is an error. If the block raises,
-    the sibling is removed and `path` stays as it was.
+    Files that are in `path` already stay there, beside the new ones, but for those that it
+    replaces. If the block raises, the sibling is removed and `path` stays as it was.
+
+    Args:
+        path: the folder, which need not exist.
+        replaces: files of `path` that the caller wrote, relative to it; they go.
 
     Raises:
-        OutputError: the folder cannot be written or put in place.
+        OutputError: the folder cannot be written or put in place, or a file that is not replaced
+            has the name of a new one.
     """
     target = Path(path)
-    with _output_errors(target):
+    with output_errors(target):
         target = target.resolve()
         temporary = _sibling(target)
         temporary.mkdir()
         try:
             yield temporary
+            if target.is_dir():
+                _carry_over(target, temporary, {target / name for name in replaces})
             _replace_folder(temporary, target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -69,20 +95,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     # A pipe or device such as /dev/stdout must not be replaced by a file
     target = Path(path)
     if target.is_fifo() or target.is_char_device():
-        with _output_errors(target):
+        with output_errors(target):
             target.write_bytes(data)
         return
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
-
-
-@contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
-    """Convert an OSError of the block to an OutputError that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _sibling(target: Path) -> Path:
@@ -98,6 +115,21 @@ def _flush(path: Path) -> None:
     """
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _carry_over(old: Path, new: Path, replaced: set[Path]) -> None:
+    """Give a new folder the files of the old one, but for those that are replaced."""
+    for path in sorted(old.rglob("*")):
+        target = new / path.relative_to(old)
+        if path in replaced or (path.is_dir() and not path.is_symlink()):
+            continue
+        if target.exists() or target.is_symlink():
+            raise OutputError(f"{path} is in the way and was not written by this package")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, target, follow_symlinks=False)
+        except OSError:  # a file system without hard links
+            shutil.copy2(path, target, follow_symlinks=False)
 
 
 def _replace_folder(temporary: Path, target: Path) -> None:

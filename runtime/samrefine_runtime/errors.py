@@ -63,7 +63,15 @@ class MaskFileError(InputError):
     """A file of masks cannot be read."""
 
 
+class RunError(SamrefineError):
+    """An output folder is in use, or holds the results of another run."""
+
+
 class OutputError(SamrefineError):
-    """A result cannot be written: permissions, a full disk, a name that is taken."""
+    """A result cannot be written: permissions, a name that is taken or too long."""
 
     exit_code = 1
+
+
+class StorageError(OutputError):
+    """No result can be written any more: the disk is full, read-only or broken."""

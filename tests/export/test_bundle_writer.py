@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -70,3 +71,13 @@ def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=MANIFEST):
         BundleWriter(tmp_path)
     assert (tmp_path / "photo.jpg").read_bytes() == b"mine"
+
+
+def test_files_of_others_in_a_bundle_stay(small_bundle: Path, tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    shutil.copytree(small_bundle, target)
+    (target / "notes.txt").write_text("mine")
+    with BundleWriter(target) as bundle:
+        bundle.set("precision", "int8")
+    assert (target / "notes.txt").read_text() == "mine"
+    assert Bundle.load(target).precision == "int8"

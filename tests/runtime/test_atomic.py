@@ -94,13 +94,38 @@ def test_pipe_is_written_directly(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
-def test_folder_appears_whole_and_replaces_the_old(tmp_path: Path) -> None:
+def test_folder_appears_whole_and_replaces_what_it_says(tmp_path: Path) -> None:
     folder = tmp_path / "masks"
-    for name in ("one", "two"):
-        with atomic_folder(folder) as temporary:
+    for name, replaced in (("one", []), ("two", ["one"])):
+        with atomic_folder(folder, replaces=replaced) as temporary:
             (temporary / name).touch()
             assert names(folder) == ["one"] if folder.exists() else name == "one"
     assert names(folder) == ["two"]
+    assert names(tmp_path) == ["masks"]
+
+
+def test_folder_keeps_the_files_of_others(tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "notes" / "mine.txt").write_text("precious")
+    (folder / "link").symlink_to("notes")
+    with atomic_folder(folder) as temporary:
+        (temporary / "new").touch()
+    assert names(folder) == ["link", "new", "notes"]
+    assert (folder / "link").readlink() == Path("notes")
+    assert (folder / "link" / "mine.txt").read_text() == "precious"
+
+
+def test_folder_never_replaces_a_file_of_others(tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    (folder / "mine").write_text("precious")
+    with (
+        pytest.raises(OutputError, match=r"mine is in the way and was not written"),
+        atomic_folder(folder) as temporary,
+    ):
+        (temporary / "mine").touch()
+    assert (folder / "mine").read_text() == "precious"
     assert names(tmp_path) == ["masks"]
 
 

@@ -24,6 +24,9 @@ SIZES: tuple[tuple[int, int], ...] = (
 """Shapes (H, W) of the images in turn."""
 
 
+LABELS = "image_labels.csv"
+"""File of the image-level labels."""
+
 DEMO_SCENES = {
     "scene-1": 20_000_001,
     "scene-2": 20_000_002,
@@ -36,7 +39,7 @@ DEMO_SCENES = {
 
 
 def write_demo_images(folder: str | Path, seeds: Mapping[str, int], quality: int = 90) -> None:
-    """Write `<name>.jpg`, `<name>.png` and `image_labels.csv`, replacing the whole folder.
+    """Write `<name>.jpg`, `<name>.png` and `image_labels.csv`, replacing files of these names.
 
     Args:
         folder: where the package looks is `samrefine_rt/demo_images`.
@@ -47,13 +50,14 @@ def write_demo_images(folder: str | Path, seeds: Mapping[str, int], quality: int
     lines = io.StringIO()
     rows = csv.writer(lines, lineterminator="\n")
     rows.writerow(("image", "labels"))
-    with atomic_folder(folder) as fresh:
+    written = [f"{name}{suffix}" for name in seeds for suffix in (".jpg", ".png")]
+    with atomic_folder(folder, replaces=[*written, LABELS]) as fresh:
         for index, (name, seed) in enumerate(seeds.items()):
             scene = make_scene(seed, SIZES[index % len(SIZES)])
             Image.fromarray(scene.image).save(fresh / f"{name}.jpg", quality=quality, subsampling=0)
             write_label(fresh / f"{name}.png", scene.label)
             rows.writerow((name, ";".join(_names(scene))))
-        write_bytes(fresh / "image_labels.csv", lines.getvalue().encode())
+        write_bytes(fresh / LABELS, lines.getvalue().encode())
 
 
 def _names(scene: Scene) -> list[str]:

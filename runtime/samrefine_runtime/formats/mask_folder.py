@@ -39,6 +39,12 @@ METADATA_HEADER = (
 )
 """Columns of `metadata.csv`, those of `amg.py`."""
 
+METADATA = "metadata.csv"
+"""File that lists the masks of a folder."""
+
+_DIGITS = 4
+"""Least digits of a PNG's name."""
+
 _SET = 255
 """Value of the mask's pixels in a PNG file."""
 
@@ -55,7 +61,7 @@ class PngMasks(MaskFormat):
         return self.place(image_id).is_dir()
 
     def write(self, image: Path, masks: Masks) -> None:
-        """Write the folder, replacing one that is there. Raises OutputError."""
+        """Write the folder. Raises OutputError."""
         write_mask_folder(self.place(image.stem), masks)
 
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
@@ -64,17 +70,31 @@ class PngMasks(MaskFormat):
 
 
 def write_mask_folder(folder: str | Path, masks: Masks) -> None:
-    """Write one PNG per mask and `metadata.csv`; an existing folder is replaced as a whole.
+    """Write one PNG per mask and `metadata.csv`.
+
+    In a folder that is there, these and the PNGs that its own `metadata.csv` lists are replaced;
+    other files stay.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or a file that is not listed is in the way.
     """
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, replaces=_listed(Path(folder))) as temporary:
         for index in range(len(masks)):
             pixels = masks.dense(index).astype(np.uint8) * _SET
             data = cv2.imencode(".png", pixels)[1].tobytes()
-            (temporary / f"{index:04d}.png").write_bytes(data)
-        (temporary / "metadata.csv").write_bytes(_metadata(masks).encode())
+            (temporary / f"{index:0{_DIGITS}d}.png").write_bytes(data)
+        (temporary / METADATA).write_bytes(_metadata(masks).encode())
+
+
+def _listed(folder: Path) -> list[str]:
+    """Return the files of the masks that `metadata.csv` lists, and it; none where it is foreign."""
+    try:
+        header, *rows = csv.reader((folder / METADATA).read_text().splitlines())
+    except (OSError, ValueError, csv.Error):
+        return []
+    if tuple(header) != METADATA_HEADER:
+        return []
+    return [METADATA, *(f"{row[0].zfill(_DIGITS)}.png" for row in rows if row)]
 
 
 def _metadata(masks: Masks) -> str:

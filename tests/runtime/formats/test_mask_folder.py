@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from samrefine_runtime.errors import MaskFileError
+from samrefine_runtime.errors import MaskFileError, OutputError
 from samrefine_runtime.formats import read_stored_masks
 from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
 from samrefine_runtime.formats.mask_folder import read_mask_folder, write_mask_folder
@@ -159,3 +159,23 @@ def test_changed_coco_file_is_read_again(tmp_path: Path, golden: Masks) -> None:
         with open_coco(tmp_path / FILE_NAME, MASK_CLASSES) as writer:
             writer.add_masks("a.jpg", golden.select(range(count)))
         assert len(read_stored_masks(tmp_path, "a")) == count
+
+
+def test_files_of_others_stay_in_the_folder(tmp_path: Path, golden: Masks) -> None:
+    folder = tmp_path / "a"
+    write_mask_folder(folder, golden)
+    (folder / "notes.txt").write_text("mine")
+    write_mask_folder(folder, golden.select([1]))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "0000.png",
+        "metadata.csv",
+        "notes.txt",
+    ]
+
+
+def test_masks_of_others_are_not_replaced(tmp_path: Path, golden: Masks) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0000.png").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"0000\.png is in the way"):
+        write_mask_folder(tmp_path / "a", golden)
+    assert (tmp_path / "a" / "0000.png").read_bytes() == b"mine"
