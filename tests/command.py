@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from samrefine_rt.cli import main
+from samrefine_runtime.runs import HIDDEN
 
 
 def run(*arguments: object) -> Result:
@@ -36,5 +37,6 @@ def write_image(path: Path, seed: int = 0, image_shape: tuple[int, int] = (40, 5
 
 
 def files_in(folder: Path) -> list[str]:
-    """Relative paths of all files, hidden and temporary ones too, sorted."""
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    """Relative paths of all files, hidden and temporary ones too, but for the journal's; sorted."""
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(str(path) for path in files if path.parts[0] != HIDDEN)

@@ -54,7 +54,11 @@ class RefineSettings(Settings):
     """How sure SAM must be of what the pseudo label marks (`trust.image_trust`); in images of
     less, the pseudo label stays as it is. 0 refines every image, as the paper does."""
     num_classes: int | None = whole(
-        None, 2, MAX_CLASS + 1, help="Classes with background; a higher class is an error."
+        None,
+        2,
+        MAX_CLASS + 1,
+        help="Classes with background; a higher class is an error.",
+        changes_result=False,
     )
     """Number of classes with background; a higher class in the pseudo label is an error. None: any
     class."""

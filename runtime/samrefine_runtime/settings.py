@@ -12,6 +12,7 @@ each command that takes these settings.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -42,6 +43,8 @@ class Domain:
     """One line for the command line, which has no option for a field without it."""
     flag: str | None = None
     """Option name where it is not the field's own."""
+    changes_result: bool = True
+    """Whether the results of a run depend on it; False for what only costs time or memory."""
 
     def contains(self, value: object) -> bool:
         """Return whether a setting may have this value."""
@@ -138,6 +141,19 @@ def domains(kind: type[Settings]) -> dict[str, Domain]:
     """Return the domain of every field that declares one, by name."""
     found = {each.name: each.metadata.get(_DOMAIN) for each in fields(kind)}  # type: ignore[arg-type]
     return {name: domain for name, domain in found.items() if domain is not None}
+
+
+def result_settings(settings: Settings) -> dict[str, Any]:
+    """Return the fields on which results depend, by name, as JSON values."""
+    known = domains(type(settings))
+    values = {
+        each.name: getattr(settings, each.name)
+        for each in fields(settings)  # type: ignore[arg-type]
+        if each.name not in known or known[each.name].changes_result
+    }
+    # Arrays and tuples become lists, as they will be when they are read back
+    parsed: dict[str, Any] = json.loads(json.dumps(values, default=lambda array: array.tolist()))
+    return parsed
 
 
 def settings_of(

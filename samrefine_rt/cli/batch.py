@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from samrefine_rt.cli.options import write_results
-from samrefine_runtime.errors import InputError, SettingsError
+from samrefine_rt.cli.options import RunOptions, write_results
+from samrefine_runtime.atomic import write_bytes
+from samrefine_runtime.errors import (
+    BackendError,
+    InputError,
+    OutputError,
+    SettingsError,
+    StorageError,
+    printable,
+)
 from samrefine_runtime.image import IMAGE_SUFFIXES
+from samrefine_runtime.names import image_id
+from samrefine_runtime.runs import OutputFolder, Task
+from samrefine_runtime.runs.fingerprint import Glance
 
-Item = TypeVar("Item")
 Advance = Callable[[float], None]
 """Called with the fraction of one input that is done, 0 to 1."""
 
-Write = Callable[[], object]
-"""Writes the output of one input."""
+Write = Callable[[Path], object]
+"""Writes the outputs of one input into a folder that is laid out as the output folder."""
+
+Work = Callable[[Task, Sequence[str], Advance], Write]
+"""Does the work on an input, given the kinds of output that are missing."""
+
+Glances = Mapping[str, Glance | None]
+"""Size and time of the files of an input, by role."""
+
+FAILURES = "failures.jsonl"
+"""File that lists the inputs that failed, with the reason."""
 
 _STEPS = 1000
 """Steps of the progress bar per input: it moves within large images too."""
@@ -34,25 +54,9 @@ class Outcome:
     done: list[str] = field(default_factory=list)
     """Inputs whose output is written."""
     skipped: list[str] = field(default_factory=list)
-    """Inputs whose output existed before."""
+    """Inputs whose output was there, made from the same by an earlier run."""
     failed: dict[str, str] = field(default_factory=dict)
     """Message by input."""
-
-    @contextmanager
-    def keeping_failure(self, label: str) -> Iterator[None]:
-        """Record and show a failure of an input instead of raising it."""
-        try:
-            yield
-        except (InputError, MemoryError) as error:
-            message = " ".join(str(error).split()) or "out of memory"
-            self.failed[label] = message
-            click.echo(f"\nError: {label}: {message}", err=True)
-
-    def write(self, label: str, write: Write) -> None:
-        """Write the output of an input and count it as done."""
-        with self.keeping_failure(label):
-            write()
-            self.done.append(label)
 
     def finish(self, *, quiet: bool, json_file: Path | None, **details: Any) -> None:
         """Print the summary, write it as JSON if asked for, and exit with 1 if an input failed.
@@ -70,19 +74,19 @@ class Outcome:
 
 
 def image_files(paths: Sequence[Path]) -> dict[str, Path]:
-    """Find images by id (file name without suffix), in the order given; folders are sorted.
+    """Find images by id (`names.image_id`), in the order given; folders are sorted.
 
     Raises:
         SettingsError: there is no image, or two have the same id, so that their outputs collide.
     """
     found: dict[str, Path] = {}
     for path in (file for given in paths for file in _images_in(given)):
-        if found.get(path.stem, path) != path:
+        known = found.setdefault(image_id(path), path)
+        if known != path:
             raise SettingsError(
-                f"{found[path.stem]} and {path} would both be written as {path.stem}; "
+                f"{known} and {path} would both be written as {image_id(path)}; "
                 "give them different names or separate output folders"
             )
-        found[path.stem] = path
     if not found:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise SettingsError(f"no images in {', '.join(map(str, paths))} (expected {kinds})")
@@ -101,47 +105,111 @@ def _images_in(path: Path) -> Iterable[Path]:
 
 
 def run_batch(
-    items: Sequence[Item],
-    work: Callable[[Item, Advance], Write | None],
-    *,
-    name: Callable[[Item], str],
-    quiet: bool,
+    tasks: Sequence[Task], work: Work, folder: OutputFolder, options: RunOptions, *, quiet: bool
 ) -> Outcome:
-    """Do `work` for every item behind a progress bar.
+    """Do `work` for every input behind a progress bar, and list what failed in FAILURES.
 
-    The output of one item is written while the next one is worked on. InputError and MemoryError
-    of one item are shown at once and kept for the summary.
+    The output of one input is written while the next one is worked on. An input that fails is
+    shown at once and kept for the summary and for the next run.
 
     Args:
-        items: the inputs.
-        work: called with an item and a function that takes the fraction done; returns what writes
-            the output, or None if there is nothing to do.
-        name: returns how messages and the summary call an item.
+        tasks: the inputs.
+        work: what is done for each.
+        folder: where the outputs go; what is there already is not made again.
+        options: whether to make it again all the same, or to do only what failed before.
         quiet: whether to hide the progress bar.
+
+    Raises:
+        StorageError: the disk takes no more.
     """
-    outcome = Outcome()
+    if options.only_failed:
+        tasks = [task for task in tasks if task.key in folder.failures]
+    batch = _Batch(folder, work, options.overwrites)
     # Looked up here, since click would bind stderr before a caller could replace it
     stderr = sys.stderr
-    bar: Any = click.progressbar(length=len(items) * _STEPS, hidden=quiet, file=stderr)
+    bar: Any = click.progressbar(length=len(tasks) * _STEPS, hidden=quiet, file=stderr)
     with bar, ThreadPoolExecutor(max_workers=1) as pool:
         writing: Future[None] | None = None
-        for index, item in enumerate(items):
+        for index, (task, seen) in enumerate(_looked_at(tasks)):
 
             def advance(fraction: float, base: int = index * _STEPS) -> None:
                 bar.update(base + int(fraction * _STEPS) - bar.pos)
 
-            # Work on this item while the previous one is written
-            label, write = name(item), None
-            with outcome.keeping_failure(label):
-                write = work(item, advance)
-                if write is None:
-                    outcome.skipped.append(label)
-            # Wait for the previous output: at most two results are in memory, and an OutputError
+            # Work on this input while the previous one is written
+            write = batch.prepare(task, seen, advance)
+            # Wait for the previous output: at most two results are in memory, and a StorageError
             # ends the run
             if writing is not None:
                 writing.result()
-            writing = None if write is None else pool.submit(outcome.write, label, write)
+            writing = None if write is None else pool.submit(write)
             advance(1.0)
         if writing is not None:
             writing.result()
-    return outcome
+    _list_failures(folder)
+    return batch.outcome
+
+
+class _Batch:
+    """Inputs on their way into an output folder."""
+
+    def __init__(self, folder: OutputFolder, work: Work, overwrites: bool):
+        self.folder, self.work, self.overwrites = folder, work, overwrites
+        self.outcome = Outcome()
+
+    def prepare(self, task: Task, seen: Glances, advance: Advance) -> Callable[[], None] | None:
+        """Do the work on an input; return what writes its outputs, None if there is nothing."""
+        missing = task.kinds if self.overwrites else self.folder.missing(task)
+        if not missing:
+            self.outcome.skipped.append(task.label)
+            return None
+        with self._keeping_failure(task):
+            write = self.work(task, missing, advance)
+            # What is derived goes beside what is there
+            return lambda: self._write(task, seen, write, adds=len(missing) < len(task.kinds))
+        return None
+
+    def _write(self, task: Task, seen: Glances, write: Write, *, adds: bool) -> None:
+        """Write the outputs of an input and count it as done."""
+        with self._keeping_failure(task):
+            with self.folder.stage(task, seen, adds=adds) as staging:
+                write(staging)
+            self.outcome.done.append(task.label)
+
+    @contextmanager
+    def _keeping_failure(self, task: Task) -> Iterator[None]:
+        """Record and show a failure of an input instead of raising it."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except (InputError, OutputError, BackendError, MemoryError) as error:
+            message = " ".join(str(error).split()) or "out of memory"
+            self.outcome.failed[task.label] = message
+            click.echo(f"\nError: {printable(f'{task.label}: {message}')}", err=True)
+            self.folder.fail(task, error, message)
+
+
+def _looked_at(tasks: Sequence[Task]) -> Iterator[tuple[Task, Glances]]:
+    """Yield each task with size and time of its files, looked at before the task before it starts.
+
+    While that one is worked on, the files may be read ahead: a change since must be noticed.
+    """
+    following = [*tasks[1:], None]
+    seen = tasks[0].glances() if tasks else {}
+    for task, after in zip(tasks, following, strict=True):
+        current, seen = seen, {} if after is None else after.glances()
+        yield task, current
+
+
+def _list_failures(folder: OutputFolder) -> None:
+    """Write FAILURES, one JSON object per line; no failures, no file. Raises OutputError."""
+    lines = [
+        json.dumps({"input": each.label, "error": each.kind, "message": each.message}) + "\n"
+        for _, each in sorted(folder.failures.items())
+    ]
+
+    def write(staging: Path) -> None:
+        if lines:
+            write_bytes(staging / FAILURES, "".join(lines).encode())
+
+    folder.span("failures", lines, write)

@@ -3,6 +3,7 @@
 import click
 
 from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.errors import printable
 
 
 def open_bundle(name: str, *, is_suited: bool = False) -> Bundle:
@@ -17,12 +18,13 @@ def open_bundle(name: str, *, is_suited: bool = False) -> Bundle:
     """
     bundle = Bundle.load(name)
     if bundle.random_seed is not None:
-        _warn(f"{name} holds random weights (seed {bundle.random_seed}); its output means nothing")
+        warn(f"{name} holds random weights (seed {bundle.random_seed}); its output means nothing")
     caution = bundle.manifest.get("caution")
     if caution and not is_suited:
-        _warn(f"{name}: {' '.join(str(caution).split())}")
+        warn(f"{name}: {' '.join(str(caution).split())}")
     return bundle
 
 
-def _warn(message: str) -> None:
-    click.echo(f"Warning: {message}", err=True)
+def warn(message: str) -> None:
+    """Show a warning, one line on stderr."""
+    click.echo(f"Warning: {printable(message)}", err=True)

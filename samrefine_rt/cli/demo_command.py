@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,24 @@ import numpy as np
 from samrefine_rt.cli.batch import Advance, Write, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.grouped import GroupedCommand, option
-from samrefine_rt.cli.options import STDOUT, Folder, output_options, session_options
+from samrefine_rt.cli.options import (
+    STDOUT,
+    Folder,
+    RunOptions,
+    output_options,
+    session_options,
+)
 from samrefine_rt.cli.outputs import BASE_FORMAT, LabelWriter
-from samrefine_rt.demo import DemoImage, demo_images
+from samrefine_rt.cli.runs import open_output
+from samrefine_rt.demo import demo_images
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.evaluate import Confusion, Evaluation, confusion_matrix
 from samrefine_runtime.labels import LabelMap
+from samrefine_runtime.names import image_id
 from samrefine_runtime.pipeline import Labeler
 from samrefine_runtime.refine import RefineSettings
 from samrefine_runtime.results import LabelResult
+from samrefine_runtime.runs import IMAGE, Task
 
 DRAWN_SCENES = RefineSettings(min_trust=0)
 """The embedded model was trained on scenes like the embedded images: every one is refined. Used on
@@ -40,7 +50,8 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
     From nothing but the classes in each of six images, it writes pixel labels, compares them with
     the ground truth before and after the refinement, and writes report.html.
     """
-    labeler = Labeler(open_bundle("demo", is_suited=True), refinement=DRAWN_SCENES, session=session)
+    bundle = open_bundle("demo", is_suited=True)
+    labeler = Labeler(bundle, refinement=DRAWN_SCENES, session=session)
     images = demo_images(labeler.classes)
     writer = LabelWriter(
         out,
@@ -50,18 +61,25 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
         report=True,
         report_title="samrefine demo",
     )
+    files = {image_id(each.path): each.path for each in images}
     scores: dict[str, _Score] = {}
+    known = {image_id(each.path): each for each in images}
 
-    def work(demo_image: DemoImage, advance: Advance) -> Write:
+    def work(task: Task, missing: Sequence[str], advance: Advance) -> Write:
+        demo_image = known[task.label]
         image, truth = demo_image.read(), demo_image.ground_truth()
         result = labeler.label(
             image, demo_image.image_labels, progress=lambda done, total: advance(done / total)
         )
-        scores[demo_image.path.stem] = _Score.of(result, truth, len(writer.classes))
-        return lambda: writer.write(demo_image.path, image, result, truth)
+        scores[task.label] = _Score.of(result, truth, len(writer.classes))
+        return lambda staging: writer.write(staging, demo_image.path, image, result, truth)
 
-    outcome = run_batch(images, work, name=lambda each: each.path.stem, quiet=quiet)
-    writer.finish({each.path.stem: each.path for each in images if each.path.stem in scores})
+    tasks = [Task(IMAGE + name, name, writer.kinds, writer.derived) for name in files]
+    # The table is of all images: each is labelled, whatever an earlier run left
+    run = RunOptions(overwrites=True)
+    with open_output(out, "demo", run, inputs=[], bundle=bundle) as folder:
+        outcome = run_batch(tasks, work, folder, run, quiet=quiet)
+        writer.finish(folder, files)
     figures = {name: score.to_json() for name, score in scores.items()}
     overall = _overall(list(scores.values()))
     if not quiet and str(json_file) != STDOUT:

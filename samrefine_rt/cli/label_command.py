@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_rt.cli.batch import Advance, Write, image_files, run_batch
+from samrefine_rt.cli.batch import Advance, Work, Write, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.grouped import CAM, MASKS, REFINEMENT, GroupedCommand, option
 from samrefine_rt.cli.options import (
@@ -18,14 +17,16 @@ from samrefine_rt.cli.options import (
     ExistingPath,
     Folder,
     Given,
+    RunOptions,
     bundle_option,
     format_option,
     output_options,
-    resume_option,
+    run_options,
     session_options,
     settings_options,
 )
 from samrefine_rt.cli.outputs import BASE_FORMAT, LabelWriter
+from samrefine_rt.cli.runs import open_output
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.errors import LabelError, SettingsError
@@ -36,7 +37,11 @@ from samrefine_runtime.labels import LabelMap, read_label
 from samrefine_runtime.pipeline import PROMPTS, Labeler
 from samrefine_runtime.refine import RefineSettings
 from samrefine_runtime.report import check_ground_truth, picture_side
+from samrefine_runtime.runs import IMAGE, Task
 from samrefine_runtime.sam.settings import GeneratorSettings
+
+GROUND_TRUTH = "ground truth"
+"""Role of the ground truth among the files of an image."""
 
 ImageLabelSource = Callable[[str], NDArray[np.bool_] | None]
 """Returns the classes (C,) bool in the image of an id, or None to predict them.
@@ -68,7 +73,7 @@ Raises LabelError if the image is not listed.
     GeneratorSettings, "generator", MASKS, defaults={"prompts": PROMPTS}, shows_defaults=False
 )
 @session_options
-@resume_option
+@run_options
 @output_options
 def label(
     images: tuple[Path, ...],
@@ -83,7 +88,7 @@ def label(
     cam: Given[CamSettings],
     generator: Given[GeneratorSettings],
     session: SessionOptions,
-    resume: bool,
+    run: RunOptions,
     quiet: bool,
     json_file: Path | None,
 ) -> None:
@@ -108,35 +113,60 @@ def label(
     writer = LabelWriter(
         out, labeler.classes, formats, overlay=overlay, report=report, picture_side=side
     )
-    # Label the images
-    is_done = writer.has if resume else lambda image_id: False
-    find_truth = partial(_ground_truth, ground_truth)
-    work = _work(files, labeler, find_present, find_truth, writer, is_done)
-    outcome = run_batch(list(files), work, name=lambda i: str(files[i]), quiet=quiet)
-    # Write what spans all images, those of earlier runs included
-    writer.finish({image_id: files[image_id] for image_id in files if writer.has(image_id)})
+    tasks = _tasks(files, writer, find_present, ground_truth)
+    # Label the images, then write what spans all of them
+    with open_output(
+        out,
+        "label",
+        run,
+        inputs=[*images, image_labels, ground_truth],
+        bundle=loaded,
+        settings=[labeler.generator.settings, labeler.classifier.settings, labeler.refinement],
+    ) as folder:
+        work = _work(files, labeler, find_present, writer)
+        outcome = run_batch(tasks, work, folder, run, quiet=quiet)
+        writer.finish(folder, files)
     outcome.finish(quiet=quiet, json_file=json_file)
+
+
+def _tasks(
+    files: Mapping[str, Path],
+    writer: LabelWriter,
+    find_present: ImageLabelSource,
+    ground_truth: Path | None,
+) -> list[Task]:
+    """Return what each image's labels depend on."""
+    return [
+        Task(
+            IMAGE + name,
+            str(path),
+            writer.kinds,
+            writer.derived,
+            {"image": path, **_truth_of(name, ground_truth)},
+            given=_names(find_present, name, writer.classes[1:]),
+        )
+        for name, path in files.items()
+    ]
 
 
 def _work(
     files: Mapping[str, Path],
     labeler: Labeler,
     find_present: ImageLabelSource,
-    find_truth: Callable[[str, RgbImage], LabelMap | None],
     writer: LabelWriter,
-    is_done: Callable[[str], bool],
-) -> Callable[[str, Advance], Write | None]:
+) -> Work:
     """Return the function that reads and labels one image, and returns what writes its files."""
     ahead = ReadAhead(list(files.values()))
 
-    def work(image_id: str, advance: Advance) -> Write | None:
-        if is_done(image_id):
-            return None
-        image = ahead.read(files[image_id])
-        present = find_present(image_id)
-        truth = find_truth(image_id, image)
+    def work(task: Task, missing: Sequence[str], advance: Advance) -> Write:
+        path, name = task.files["image"], task.key.removeprefix(IMAGE)
+        if len(missing) < len(task.kinds):
+            return lambda staging: writer.derive(staging, path, missing)
+        image = ahead.read(path)
+        present = find_present(name)
+        truth = _read_truth(task.files.get(GROUND_TRUTH), image)
         result = labeler.label(image, present, progress=lambda done, total: advance(done / total))
-        return lambda: writer.write(files[image_id], image, result, truth)
+        return lambda staging: writer.write(staging, path, image, result, truth)
 
     return work
 
@@ -155,10 +185,26 @@ def _image_labels(path: Path | None, classes: Sequence[str]) -> ImageLabelSource
     return find
 
 
-def _ground_truth(folder: Path | None, image_id: str, image: RgbImage) -> LabelMap | None:
+def _names(find_present: ImageLabelSource, name: str, classes: Sequence[str]) -> list[str] | None:
+    """Return the classes in an image for the journal; None where they are predicted or missing."""
+    try:
+        present = find_present(name)
+    except LabelError:  # raised again, and kept, when the image is worked on
+        return None
+    if present is None:
+        return None
+    return [each for each, is_here in zip(classes, present, strict=True) if is_here]
+
+
+def _truth_of(name: str, folder: Path | None) -> dict[str, Path]:
+    """Return the ground truth file of an image, if there is one."""
+    path = None if folder is None else folder / f"{name}.png"
+    return {} if path is None or not path.is_file() else {GROUND_TRUTH: path}
+
+
+def _read_truth(path: Path | None, image: RgbImage) -> LabelMap | None:
     """Read the ground truth of an image, if any. Raises LabelError if it is of another shape."""
-    path = None if folder is None else folder / f"{image_id}.png"
-    if path is None or not path.is_file():
+    if path is None:
         return None
     truth = read_label(path)
     check_ground_truth(truth, image)

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
-from samrefine_rt.cli.batch import Advance, Write, image_files, run_batch
+from samrefine_rt.cli.batch import Advance, Work, Write, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.grouped import MASKS, GroupedCommand, option
+from samrefine_rt.cli.mask_outputs import MaskWriter
 from samrefine_rt.cli.options import (
     ExistingPath,
     Folder,
     Given,
+    RunOptions,
     bundle_option,
     format_option,
     output_options,
-    resume_option,
+    run_options,
     session_options,
     settings_options,
 )
-from samrefine_rt.cli.outputs import overlay_path
+from samrefine_rt.cli.runs import open_output
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.errors import SettingsError
-from samrefine_runtime.formats import MASK_FORMATS, MaskFormat
+from samrefine_runtime.formats import MASK_FORMATS
 from samrefine_runtime.formats.coco import FILE_NAME
-from samrefine_runtime.image import ReadAhead, RgbImage
-from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.report.overlay import draw_masks, write_picture
+from samrefine_runtime.image import ReadAhead
+from samrefine_runtime.runs import IMAGE, Task
 from samrefine_runtime.sam.generator import MaskGenerator
 from samrefine_runtime.sam.prompts import PROMPT_MODES
 from samrefine_runtime.sam.settings import GeneratorSettings
 
-# There is no pseudo label here that prompts could follow
 COCO_ID = Path(FILE_NAME).stem
 """The image id whose records have the name of the COCO file."""
 
+# There is no pseudo label here that prompts could follow
 _MODES = [mode for mode, plan in PROMPT_MODES.items() if not plan.needs_pseudo_label]
 
 
@@ -56,7 +56,7 @@ _MODES = [mode for mode, plan in PROMPT_MODES.items() if not plan.needs_pseudo_l
     shows_defaults=False,
 )
 @session_options
-@resume_option
+@run_options
 @output_options
 def masks(
     images: tuple[Path, ...],
@@ -66,7 +66,7 @@ def masks(
     overlay: bool,
     generator: Given[GeneratorSettings],
     session: SessionOptions,
-    resume: bool,
+    run: RunOptions,
     quiet: bool,
     json_file: Path | None,
 ) -> None:
@@ -76,36 +76,52 @@ def masks(
     per image with SAM's records, "png" one folder per image with PNG masks of 0 and 255, "coco"
     one instances.json for all images.
     """
-    if resume and "coco" in formats:
-        raise SettingsError("--resume does not work with --format coco, which is one file")
     files = image_files(images)
     if {"coco", "records"} <= {*formats} and COCO_ID in files:
         raise SettingsError(f"the records of {files[COCO_ID]} would be written over the COCO file")
-    mask_generator = MaskGenerator(open_bundle(bundle), session=session, **generator.values)
-    chosen = [MASK_FORMATS[name](out) for name in formats]
+    loaded = open_bundle(bundle)
+    mask_generator = MaskGenerator(loaded, session=session, **generator.values)
+    writer = MaskWriter(out, formats, overlay=overlay)
+    tasks = [
+        Task(IMAGE + name, str(path), writer.kinds, writer.derived, {"image": path})
+        for name, path in files.items()
+    ]
     counts: dict[str, int] = {}
-    ahead = ReadAhead(list(files.values()))
-
-    def work(image_id: str, advance: Advance) -> Write | None:
-        if resume and all(form.has(image_id) for form in chosen):
-            return None
-        image = ahead.read(files[image_id])
-        found = mask_generator.generate(image, progress=lambda done, total: advance(done / total))
-        counts[image_id] = len(found)
-        return partial(_write, chosen, files[image_id], image, found, out if overlay else None)
-
-    with ExitStack() as stack:
-        for form in chosen:
-            stack.enter_context(form.open())
-        outcome = run_batch(list(files), work, name=lambda i: str(files[i]), quiet=quiet)
+    with open_output(
+        out, "masks", run, inputs=images, bundle=loaded, settings=[mask_generator.settings]
+    ) as folder:
+        work = _work(files, mask_generator, writer, counts)
+        outcome = run_batch(tasks, work, folder, run, quiet=quiet)
+        writer.finish(folder, files)
     outcome.finish(quiet=quiet, json_file=json_file, masks=counts)
 
 
-def _write(
-    formats: list[MaskFormat], path: Path, image: RgbImage, found: Masks, overlays: Path | None
-) -> None:
-    """Write the masks of one image in every format, and its overlay where a folder is given."""
-    for form in formats:
-        form.write(path, found)
-    if overlays is not None:
-        write_picture(overlay_path(overlays, path.stem), draw_masks(image, found))
+def _work(
+    files: Mapping[str, Path],
+    mask_generator: MaskGenerator,
+    writer: MaskWriter,
+    counts: dict[str, int],
+) -> Work:
+    """Return the function that finds the masks of one image, and returns what writes its files.
+
+    Args:
+        files: the images by id.
+        mask_generator: finds the masks.
+        writer: writes the files.
+        counts: receives the number of masks by id.
+    """
+    ahead = ReadAhead(list(files.values()))
+
+    def work(task: Task, missing: Sequence[str], advance: Advance) -> Write:
+        path, name = task.files["image"], task.key.removeprefix(IMAGE)
+        image = ahead.read(path)
+        if len(missing) < len(task.kinds):
+            found = writer.read(name)
+        else:
+            found = mask_generator.generate(
+                image, progress=lambda done, total: advance(done / total)
+            )
+        counts[name] = len(found)
+        return lambda staging: writer.write(staging, path, image, found, missing)
+
+    return work

@@ -188,14 +188,36 @@ def session_options(command: Function) -> Function:
     )(decorated)
 
 
-def resume_option(command: Function) -> Function:
-    """Declare --resume/--overwrite."""
-    return option(
-        "--resume/--overwrite",
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does with the results of earlier ones."""
+
+    overwrites: bool = False
+    """Whether results that are there are made again."""
+    only_failed: bool = False
+    """Whether only inputs that failed before are worked on."""
+
+
+def run_options(command: Function) -> Function:
+    """Declare --resume/--overwrite and --retry-failed, handed on as RunOptions `run`."""
+
+    @wraps(command)
+    def collected(*args: Any, overwrite: bool, retry_failed: bool, **kwargs: Any) -> Any:
+        return command(*args, run=RunOptions(overwrite, retry_failed), **kwargs)
+
+    decorated = option(
+        "--retry-failed",
+        is_flag=True,
+        group=RUNNING,
+        help="Work only on inputs that failed before (failures.jsonl).",
+    )(collected)
+    return option(  # type: ignore[return-value]
+        "--overwrite/--resume",
         default=False,
         group=RUNNING,
-        help="Skip inputs whose output exists, or process them again.  [default: --overwrite]",
-    )(command)
+        help="Make results again, or only those that are missing, whose image changed or that "
+        "failed.  [default: --resume]",
+    )(decorated)
 
 
 def json_option(command: Function) -> Function:

@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
 from samrefine_runtime.atomic import write_bytes
-from samrefine_runtime.errors import InputError
-from samrefine_runtime.formats import LABEL_FORMATS
+from samrefine_runtime.errors import InputError, printable
+from samrefine_runtime.formats import LABEL_FORMATS, LabelFormat
 from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.labels import LabelMap
-from samrefine_runtime.report import PICTURE_SIDE, ReportEntry, write_report
+from samrefine_runtime.names import image_id
+from samrefine_runtime.report import PICTURE_SIDE, VERSION, ReportEntry, write_report
 from samrefine_runtime.report.overlay import draw_label, write_picture
 from samrefine_runtime.results import LabelResult
+from samrefine_runtime.runs import IMAGE, OutputFolder
 
 BASE_FORMAT = "voc"
-"""The format that is always written: files that span all images are made from it."""
+"""The format that is always written: all others are made from it."""
+
+SUMMARY, OVERLAY, REPORT = "summary", "overlay", f"report {VERSION}"
+"""Kinds of output of an image beside its label formats; entries of the report are made anew where
+their layout has another version."""
 
 
-def overlay_path(out: Path, image_id: str) -> Path:
-    """Return where every command draws the overlay of an image."""
-    return out / "overlays" / f"{image_id}.jpg"
+def overlay_path(out: Path, name: str) -> Path:
+    """Return where every command draws the overlay of an image id."""
+    return out / "overlays" / f"{name}.jpg"
+
+
+def finished_images(folder: OutputFolder, images: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the files of all finished images by id: those of this run, then those of earlier ones.
+
+    Args:
+        folder: the output folder.
+        images: the images of this run, by id.
+    """
+    done = folder.done(IMAGE)
+    known = {name: path for name, path in images.items() if name in done}
+    earlier = {name: Path(done[name].label) for name in sorted(done.keys() - images.keys())}
+    return {**known, **earlier}
 
 
 class LabelWriter:
     """Writes the files of each image when it is done, and those that span all images at the end.
 
-    The labels of the base format and the summary are always written. The summary comes last: it
-    marks an image as complete.
+    The labels of the base format and the summary are always written.
     """
 
     def __init__(
@@ -55,77 +74,120 @@ class LabelWriter:
             report_title: heading of the report.
             picture_side: longer side of the report's pictures, pixels.
         """
-        self.out, self.overlay, self.report = out, overlay, report
-        self.report_title, self.picture_side = report_title, picture_side
+        self.out, self.report_title, self.picture_side = out, report_title, picture_side
         self.classes = ("background", *classes)
-        names = dict.fromkeys((BASE_FORMAT, *formats))
-        self.formats = {name: LABEL_FORMATS[name](out / name, self.classes) for name in names}
-
-    def has(self, image_id: str) -> bool:
-        """Return whether every file of an image in the chosen formats was written."""
-        paths = [form.path(image_id) for form in self.formats.values()]
-        files = [self._summary(image_id), *(path for path in paths if path is not None)]
-        files += [overlay_path(self.out, image_id)] if self.overlay else []
-        return all(file.is_file() for file in files)
+        self.formats = tuple(dict.fromkeys((BASE_FORMAT, *formats)))
+        pictures = [OVERLAY] * overlay + [REPORT] * report
+        self.kinds = (BASE_FORMAT, SUMMARY, *self.formats[1:], *pictures)
+        self.derived = self.kinds[2:]
 
     def write(
         self,
+        staging: Path,
         path: Path,
         image: RgbImage,
         result: LabelResult,
         ground_truth: LabelMap | None = None,
     ) -> None:
-        """Write all files of one image, the summary last. Raises OutputError."""
-        for form in self.formats.values():
-            form.write(path, result.label)
-        if self.overlay:
-            write_picture(overlay_path(self.out, path.stem), draw_label(image, result.label))
-        if self.report:
-            entry = ReportEntry.of(path.stem, image, result, ground_truth, side=self.picture_side)
-            entry.write(self._entry(path.stem))
-        elif self._entry(path.stem).is_file():
-            # The entry of an earlier run does not show the new label
-            self._entry(path.stem).unlink()
+        """Write all files of one image.
+
+        Args:
+            staging: folder laid out as the output folder.
+            path: file of the image.
+            image: (H, W, 3) uint8 RGB.
+            result: of that image.
+            ground_truth: (H, W) uint8, for the report.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        self._write_label(staging, path, image, result.label, self.kinds)
+        name = image_id(path)
+        if REPORT in self.kinds:
+            entry = ReportEntry.of(name, image, result, ground_truth, side=self.picture_side)
+            entry.write(_entry(staging, name))
         summary = {"image": path.name, **result.summary(self.classes[1:])}
-        write_bytes(self._summary(path.stem), (json.dumps(summary, indent=2) + "\n").encode())
+        write_bytes(_summary(staging, name), (json.dumps(summary, indent=2) + "\n").encode())
 
-    def finish(self, images: Mapping[str, Path]) -> None:
-        """Write the files that span all images, given by id; each must be complete."""
-        base = self.formats[BASE_FORMAT]
-        for form in self.formats.values():
-            form.finish(images, base.read)
-        if self.report and images:
-            self._write_report(images)
+    def derive(self, staging: Path, path: Path, kinds: Sequence[str]) -> None:
+        """Write some kinds of files of an image that an earlier run labelled.
 
-    def _write_report(self, images: Mapping[str, Path]) -> None:
-        ready = [image_id for image_id, path in images.items() if self._ensure_entry(path)]
+        The report then shows the label alone.
+
+        Raises:
+            ImageError: the image cannot be read.
+            LabelError: its label cannot be read.
+            OutputError: a file cannot be written.
+        """
+        name = image_id(path)
+        image, label = read_image(path), self._base(self.out).read(name)
+        self._write_label(staging, path, image, label, kinds)
+        if REPORT in kinds:
+            entry = ReportEntry.of_label(name, image, label, side=self.picture_side)
+            entry.write(_entry(staging, name))
+
+    def finish(self, folder: OutputFolder, images: Mapping[str, Path]) -> None:
+        """Write the files that span all images, those of earlier runs included.
+
+        Args:
+            folder: the output folder.
+            images: the images of this run, by id.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        finished = finished_images(folder, images)
+        given = [list(self.classes), folder.digest(IMAGE, finished)]
+        for name in self.formats:
+            folder.span(name, given, partial(self._finish, name, finished))
+        if REPORT in self.kinds and finished:
+            folder.span(REPORT, [self.report_title, *given], partial(self._report, finished))
+        folder.sweep()
+
+    def _write_label(
+        self, staging: Path, path: Path, image: RgbImage, label: LabelMap, kinds: Sequence[str]
+    ) -> None:
+        """Write a label (H, W) uint8 in those formats that are among the kinds, and the overlay."""
+        for name in self.formats:
+            if name in kinds:
+                self._format(staging, name).write(path, label)
+        if OVERLAY in kinds:
+            write_picture(overlay_path(staging, image_id(path)), draw_label(image, label))
+
+    def _finish(self, name: str, images: Mapping[str, Path], staging: Path) -> None:
+        """Write the files of a format that span all images."""
+        (staging / name).mkdir()
+        self._format(staging, name).finish(images, self._base(self.out).read)
+
+    def _report(self, images: Mapping[str, Path], staging: Path) -> None:
+        """Write the page of all images that have an entry; one without is shown as a warning."""
+        ready = [name for name in images if self._has_entry(name)]
         write_report(
-            self.out / "report.html",
-            map(self._entry, ready),
+            staging / "report.html",
+            (_entry(self.out, name) for name in ready),
             self.classes,
             title=self.report_title,
         )
 
-    def _ensure_entry(self, path: Path) -> bool:
-        """Make the report entry of an image where an earlier run left none that can be read.
-
-        Returns:
-            Whether there is an entry; without the image or its label, none can be made.
-        """
+    def _has_entry(self, name: str) -> bool:
         try:
-            ReportEntry.read(self._entry(path.stem))
-        except InputError:
-            try:
-                image, label = read_image(path), self.formats[BASE_FORMAT].read(path.stem)
-            except InputError as error:
-                click.echo(f"Warning: not in the report: {error}", err=True)
-                return False
-            entry = ReportEntry.of_label(path.stem, image, label, side=self.picture_side)
-            entry.write(self._entry(path.stem))
+            ReportEntry.read(_entry(self.out, name))
+        except InputError as error:
+            click.echo(f"Warning: not in the report: {printable(error)}", err=True)
+            return False
         return True
 
-    def _summary(self, image_id: str) -> Path:
-        return self.out / "summary" / f"{image_id}.json"
+    def _base(self, out: Path) -> LabelFormat:
+        return self._format(out, BASE_FORMAT)
 
-    def _entry(self, image_id: str) -> Path:
-        return self.out / "report" / f"{image_id}.json"
+    def _format(self, out: Path, name: str) -> LabelFormat:
+        """Return the format of a name in an output or staging folder."""
+        return LABEL_FORMATS[name](out / name, self.classes, home=self.out / name)
+
+
+def _summary(out: Path, name: str) -> Path:
+    return out / "summary" / f"{name}.json"
+
+
+def _entry(out: Path, name: str) -> Path:
+    return out / "report" / f"{name}.json"

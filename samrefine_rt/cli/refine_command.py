@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import click
 
@@ -15,26 +16,29 @@ from samrefine_rt.cli.options import (
     ExistingPath,
     Folder,
     Given,
+    RunOptions,
     bundle_option,
     output_options,
-    resume_option,
+    run_options,
     session_options,
     settings_options,
 )
+from samrefine_rt.cli.outputs import BASE_FORMAT
+from samrefine_rt.cli.runs import open_output
 from samrefine_runtime.backends import SessionOptions
-from samrefine_runtime.errors import LabelError, SettingsError
-from samrefine_runtime.formats import read_stored_masks
+from samrefine_runtime.errors import LabelError, MaskFileError, SettingsError
+from samrefine_runtime.formats import find_stored_masks, read_stored_masks
 from samrefine_runtime.image import ReadAhead
 from samrefine_runtime.labels import VOC_CLASSES, LabelMap, read_label, write_label
 from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.names import image_id
 from samrefine_runtime.pipeline import PROMPTS
 from samrefine_runtime.refine import RefineSettings
 from samrefine_runtime.refine import refine as refine_label
+from samrefine_runtime.runs import IMAGE, Task
 from samrefine_runtime.sam.generator import MaskGenerator
 from samrefine_runtime.sam.settings import GeneratorSettings
-
-MaskSource = Callable[[str, LabelMap, Advance], Masks]
-"""Returns the masks of the image of an id, given its pseudo label."""
+from samrefine_runtime.settings import Settings
 
 
 @click.command(cls=GroupedCommand)
@@ -60,7 +64,7 @@ MaskSource = Callable[[str, LabelMap, Advance], Masks]
     GeneratorSettings, "generator", MASKS, defaults={"prompts": PROMPTS}, shows_defaults=False
 )
 @session_options
-@resume_option
+@run_options
 @output_options
 def refine(
     pseudo_labels: Path,
@@ -71,7 +75,7 @@ def refine(
     refinement: Given[RefineSettings],
     generator: Given[GeneratorSettings],
     session: SessionOptions,
-    resume: bool,
+    run: RunOptions,
     quiet: bool,
     json_file: Path | None,
 ) -> None:
@@ -81,60 +85,111 @@ def refine(
     """
     labels = _label_files(pseudo_labels)
     if masks_path is not None and images is None and bundle is None:
-        settings = RefineSettings.of(None, **refinement.values)
-        find_masks = _stored_masks(masks_path)
+        source: MaskSource = StoredMasks(masks_path)
+        loaded = None
     elif masks_path is None and images is not None and bundle is not None:
         loaded = open_bundle(bundle)
-        settings = RefineSettings.of(loaded, **refinement.values)
-        mask_generator = MaskGenerator(loaded, session=session, **generator.values)
-        find_masks = _generated_masks(images, mask_generator)
+        source = GeneratedMasks(images, MaskGenerator(loaded, session=session, **generator.values))
     else:
         raise SettingsError("give either --images with --bundle, or --masks alone")
+    settings = RefineSettings.of(loaded, **refinement.values)
+    tasks = [
+        Task(
+            IMAGE + name,
+            str(path),
+            (BASE_FORMAT,),
+            files={"pseudo label": path, **source.files(name)},
+        )
+        for name, path in labels.items()
+    ]
 
-    def work(image_id: str, advance: Advance) -> Write | None:
-        target = out / f"{image_id}.png"
-        if resume and target.is_file():
-            return None
-        label = read_label(labels[image_id])
-        found = find_masks(image_id, label, advance)
-        refined = refine_label(label, found, settings)
-        return lambda: write_label(target, refined)
+    def work(task: Task, missing: Sequence[str], advance: Advance) -> Write:
+        name, path = task.key.removeprefix(IMAGE), task.files["pseudo label"]
+        label = read_label(path)
+        refined = refine_label(label, source.find(name, label, advance), settings)
+        return lambda staging: write_label(staging / f"{name}.png", refined)
 
-    outcome = run_batch(list(labels), work, name=lambda i: str(labels[i]), quiet=quiet)
+    with open_output(
+        out,
+        "refine",
+        run,
+        inputs=[pseudo_labels, images, masks_path],
+        bundle=loaded,
+        settings=[settings, *source.settings],
+    ) as folder:
+        outcome = run_batch(tasks, work, folder, run, quiet=quiet)
     outcome.finish(quiet=quiet, json_file=json_file)
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
     """List the label files of a folder by id, sorted. Raises SettingsError if there is none."""
-    files = {path.stem: path for path in sorted(folder.glob("*.png")) if path.name[0] != "."}
+    files = {image_id(path): path for path in sorted(folder.glob("*.png")) if path.name[0] != "."}
     if not files:
         raise SettingsError(f"no .png labels in {folder}")
     return files
 
 
-def _stored_masks(path: Path) -> MaskSource:
-    """Return a source that reads masks from files."""
-    return lambda image_id, label, advance: read_stored_masks(
-        path, image_id, image_shape=label.shape
-    )
+class MaskSource(Protocol):
+    """Where the masks of images come from."""
+
+    settings: Sequence[Settings]
+    """What the masks depend on beside the image and the bundle."""
+
+    def files(self, name: str) -> dict[str, Path]:
+        """Return the files of an image id from which its masks are made, by role."""
+
+    def find(self, name: str, label: LabelMap, advance: Advance) -> Masks:
+        """Return the masks of an image id, given its pseudo label.
+
+        Raises:
+            InputError: they cannot be found, or are of another shape.
+        """
 
 
-def _generated_masks(folder: Path, mask_generator: MaskGenerator) -> MaskSource:
-    """Return a source that finds the masks of the images in a folder."""
-    files = image_files([folder])
-    ahead = ReadAhead(list(files.values()))
+class StoredMasks:
+    """Masks in files."""
 
-    def find(image_id: str, label: LabelMap, advance: Advance) -> Masks:
-        if image_id not in files:
-            raise LabelError(f"no image of this id in {folder}")
-        image = ahead.read(files[image_id])
+    settings: Sequence[Settings] = ()
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def files(self, name: str) -> dict[str, Path]:
+        """Return the file or folder that holds the masks; nothing where there are none."""
+        try:
+            place = find_stored_masks(self.folder, name)
+        except MaskFileError:  # raised again, and kept, when the image is worked on
+            place = None
+        return {} if place is None else {"masks": place}
+
+    def find(self, name: str, label: LabelMap, advance: Advance) -> Masks:
+        """Read the masks. Raises MaskFileError."""
+        return read_stored_masks(self.folder, name, image_shape=label.shape)
+
+
+class GeneratedMasks:
+    """Masks that SAM finds in the images of a folder."""
+
+    def __init__(self, folder: Path, mask_generator: MaskGenerator):
+        self.folder, self.mask_generator = folder, mask_generator
+        self.settings: Sequence[Settings] = (mask_generator.settings,)
+        self.images = image_files([folder])
+        self._ahead = ReadAhead(list(self.images.values()))
+
+    def files(self, name: str) -> dict[str, Path]:
+        """Return the image; nothing where there is none."""
+        return {"image": self.images[name]} if name in self.images else {}
+
+    def find(self, name: str, label: LabelMap, advance: Advance) -> Masks:
+        """Find the masks of an image. Raises LabelError or ImageError."""
+        if name not in self.images:
+            raise LabelError(f"no image of this id in {self.folder}")
+        image = self._ahead.read(self.images[name])
         if image.shape[:2] != label.shape:
             raise LabelError(
                 f"label is {label.shape[1]} x {label.shape[0]} pixels, its image "
-                f"{files[image_id]} is {image.shape[1]} x {image.shape[0]}"
+                f"{self.images[name]} is {image.shape[1]} x {image.shape[0]}"
             )
-        return mask_generator.generate(
+        return self.mask_generator.generate(
             image, pseudo_label=label, progress=lambda done, total: advance(done / total)
         )
-
-    return find

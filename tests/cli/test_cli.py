@@ -127,7 +127,7 @@ def test_in_a_process_of_its_own(tmp_path: Path, lively_bundle: Path) -> None:
 
 def test_a_failed_input_is_exit_code_1_in_a_process(tmp_path: Path, lively_bundle: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
-    done = python("masks", tmp_path, "--bundle", lively_bundle, "--out", tmp_path / "out")
+    done = python("masks", tmp_path / "a.png", "--bundle", lively_bundle, "--out", tmp_path / "out")
     assert done.returncode == 1
     assert "a.png: not a readable image" in done.stderr
     assert "Traceback" not in done.stderr

@@ -165,7 +165,7 @@ def test_new_label_drops_the_old_entry(small_bundle: Path, images: Path, tmp_pat
     common = ["label", images / "red.jpg", "--bundle", small_bundle, "--out", tmp_path, *FEW_POINTS]
     invoke(*common, "--report")
     assert (tmp_path / "report" / "red.json").is_file()
-    invoke(*common)
+    invoke(*common, "--overwrite")
     assert not (tmp_path / "report" / "red.json").exists()
 
 

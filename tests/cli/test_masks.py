@@ -149,7 +149,7 @@ def test_a_broken_image_is_reported_and_the_rest_is_done(
     assert "2 done, 1 failed" in result.stderr
     done = {name.split("/")[0] for name in files_in(out)}
     expected = {"records": {"a.json", "b.json"}, "png": {"a", "b"}, "coco": {"instances.json"}}
-    assert done == expected[form]
+    assert done == expected[form] | {"failures.jsonl"}
 
 
 def test_images_given_by_name_may_be_anything(images: Path, out: Path, lively_bundle: Path) -> None:
@@ -157,7 +157,7 @@ def test_images_given_by_name_may_be_anything(images: Path, out: Path, lively_bu
     notes.write_text("text")
     result = run("masks", notes, images / "a.png", "--bundle", lively_bundle, "--out", out)
     assert "not a readable image" in failed(result, 1)
-    assert files_in(out) == ["a.json"]
+    assert files_in(out) == ["a.json", "failures.jsonl"]
 
 
 def test_two_images_of_one_name(images: Path, out: Path, lively_bundle: Path) -> None:
@@ -178,28 +178,36 @@ def test_folder_without_images(tmp_path: Path, out: Path, lively_bundle: Path) -
     assert f"no images in {tmp_path} (expected .bmp, .jpeg" in message
 
 
-@pytest.mark.parametrize("form", ["records", "png"])
-def test_resume_skips_what_is_there(
+@pytest.mark.parametrize("form", ["records", "png", "coco"])
+def test_what_is_there_is_not_made_again(
     form: str, images: Path, out: Path, lively_bundle: Path
 ) -> None:
     arguments = ["--bundle", lively_bundle, "--out", out, "--format", form]
     assert run("masks", images / "a.png", *arguments).exit_code == 0
-    first = next(path for path in out.rglob("*") if path.is_file())
-    before = first.stat().st_mtime_ns
-    resumed = run("masks", images, *arguments, "--resume")
+    resumed = run("masks", images, *arguments)
     assert resumed.exit_code == 0
     assert "1 done, 1 skipped" in resumed.stderr
-    assert first.stat().st_mtime_ns == before
-    again = run("masks", images, *arguments)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    assert "0 done, 2 skipped" in run("masks", images, *arguments).stderr
+    again = run("masks", images, *arguments, "--overwrite")
     assert "2 done" in again.stderr
-    assert first.stat().st_mtime_ns != before
+    # The COCO file is made of the same masks again, so it is not
+    unchanged = {
+        str(p.relative_to(out)) for p, time in before.items() if p.stat().st_mtime_ns == time
+    }
+    assert unchanged & {*files_in(out)} == ({"instances.json"} if form == "coco" else set())
 
 
-def test_coco_cannot_be_resumed(images: Path, out: Path, lively_bundle: Path) -> None:
-    arguments = ["--bundle", lively_bundle, "--out", out, "--format", "coco", "--resume"]
-    message = failed(run("masks", images, *arguments), 2)
-    assert message == "--resume does not work with --format coco, which is one file"
-    assert not out.exists()
+def test_a_further_format_is_written_of_the_masks_that_are_there(
+    images: Path, out: Path, lively_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["masks", images, "--bundle", lively_bundle, "--out", out, "--format"]
+    assert run(*arguments, "png").exit_code == 0
+    monkeypatch.setattr(MaskGenerator, "generate", lambda *_, **__: pytest.fail("ran again"))
+    assert "2 done" in run(*arguments, "records,coco", "--overlay").stderr
+    for name in ("a", "b"):
+        assert_same(read_masks(out / f"{name}.json"), read_mask_folder(out / name))
+    assert {"instances.json", "overlays/a.jpg"} <= set(files_in(out))
 
 
 def test_output_folder_that_is_a_file(images: Path, out: Path, lively_bundle: Path) -> None:

@@ -70,8 +70,8 @@ def test_every_setting_with_help_is_an_option() -> None:
 
 
 SHARED = {
-    "--bundle", "--out", "--backend", "--threads", "--resume", "--json", "--quiet", "--verbose",
-    "--help",
+    "--bundle", "--out", "--backend", "--threads", "--overwrite", "--retry-failed", "--json",
+    "--quiet", "--verbose", "--help",
 }  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def test_json_goes_to_stdout_alone_or_to_a_file(tmp_path: Path, lively_bundle: P
     common = ["masks", image, "--bundle", lively_bundle, "--out", tmp_path / "out"]
     printed = run(*common, "--json")
     assert json.loads(printed.stdout)["done"] == [str(image)]
-    written = run(*common, "--json", tmp_path / "results.json")
+    written = run(*common, "--overwrite", "--json", tmp_path / "results.json")
     assert written.stdout == "" and "1 done" in written.stderr
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(printed.stdout)
 

@@ -255,7 +255,7 @@ def test_labels_that_do_not_fit_are_reported(labels: Path, out: Path, tmp_path: 
     assert "expected (9, 9)" in failures["size"]
     assert "not a readable label image" in failures["text"]
     assert "no masks of nomasks" in failures["nomasks"]
-    assert files_in(out) == ["a.png", "b.png", "void.png"]
+    assert files_in(out) == ["a.png", "b.png", "failures.jsonl", "void.png"]
     assert not read_label(out / "void.png").any()
 
 
@@ -274,7 +274,7 @@ def test_label_of_another_size_than_its_image(
     arguments = ["refine", "--pseudo-labels", labels, "--images", images, "--out", out]
     message = failed(run(*arguments, "--bundle", lively_bundle), 1)
     assert f"label is 56 x 40 pixels, its image {images / 'b.jpg'} is 44 x 60" in message
-    assert files_in(out) == ["a.png"]
+    assert files_in(out) == ["a.png", "failures.jsonl"]
 
 
 def test_image_that_is_missing_or_broken(
@@ -285,7 +285,7 @@ def test_image_that_is_missing_or_broken(
     assert "not a readable image" in failed(run(*arguments, "--bundle", lively_bundle), 1)
     (images / "a.jpg").unlink()
     assert "no image of this id" in failed(run(*arguments, "--bundle", lively_bundle), 1)
-    assert files_in(out) == ["b.png"]
+    assert files_in(out) == ["b.png", "failures.jsonl"]
 
 
 def test_damaged_masks_are_reported(labels: Path, out: Path, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_damaged_masks_are_reported(labels: Path, out: Path, tmp_path: Path) -> 
     (masks / "a.json").write_bytes((masks / "a.json").read_bytes()[:100])
     arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
     assert "a.json" in failed(run(*arguments), 1)
-    assert files_in(out) == ["b.png"]
+    assert files_in(out) == ["b.png", "failures.jsonl"]
 
 
 def test_no_labels(tmp_path: Path, out: Path) -> None:

@@ -85,10 +85,10 @@ def typed_names(path: Path) -> dict[str, str]:
 
 LAYERS = (
     {"errors"},
-    {"registry", "settings", "atomic", "labels", "image"},
+    {"registry", "settings", "atomic", "labels", "image", "names"},
     {"bundle", "masks"},
     {"backends", "trust"},
-    {"sam", "cam", "refine", "evaluate", "formats"},
+    {"sam", "cam", "refine", "evaluate", "formats", "runs"},
     {"results"},
     {"report"},
     {"pipeline"},

@@ -10,7 +10,14 @@ from samrefine_runtime.image import ImageShape
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.registry import Registry
 
-__all__ = ["LABEL_FORMATS", "MASK_FORMATS", "LabelFormat", "MaskFormat", "read_stored_masks"]
+__all__ = [
+    "LABEL_FORMATS",
+    "MASK_FORMATS",
+    "LabelFormat",
+    "MaskFormat",
+    "find_stored_masks",
+    "read_stored_masks",
+]
 
 LABEL_FORMATS: Registry[type[LabelFormat]] = Registry(
     "label format",
@@ -32,6 +39,22 @@ MASK_FORMATS: Registry[type[MaskFormat]] = Registry(
         "coco": "samrefine_runtime.formats.coco:CocoMasks",
     },
 )
+
+
+def find_stored_masks(folder: str | Path, image_id: str) -> Path | None:
+    """Return the file or folder that holds the masks of an image, None if no format has any.
+
+    Args:
+        folder: output of `samrefine masks`, or one folder of 0/255 PNG masks per image.
+        image_id: see `names.image_id`.
+
+    Raises:
+        MaskFileError: a file that may hold them cannot be read.
+    """
+    for stored in (MASK_FORMATS[name](Path(folder)) for name in MASK_FORMATS):
+        if stored.has(image_id):
+            return stored.place(image_id)
+    return None
 
 
 def read_stored_masks(

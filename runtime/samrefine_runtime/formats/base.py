@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from samrefine_runtime.errors import LabelError
@@ -16,17 +15,19 @@ from samrefine_runtime.masks.masks import Masks
 class LabelFormat:
     """A way to store the label maps of a set of images in a folder.
 
-    Image ids are file names without suffix.
+    Images are known by their id, see `names.image_id`.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str]):
+    def __init__(self, folder: Path, classes: Sequence[str], *, home: Path | None = None):
         """Remember the folder and the classes; nothing is written yet.
 
         Args:
             folder: folder of the files; it need not exist.
             classes: names, background first.
+            home: the folder that the files will be moved to, if it is another: relative paths
+                inside the files count from there.
         """
-        self.folder, self.classes = folder, tuple(classes)
+        self.folder, self.classes, self.home = folder, tuple(classes), home or folder
 
     def path(self, image_id: str) -> Path | None:
         """Return the file of one image, None where one file holds all images."""
@@ -79,17 +80,22 @@ class MaskFormat(ABC):
         """Return whether masks of an image are stored."""
         return self.place(image_id).exists()
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Prepare for `write`.
+    # A format may need only one of the next two
+    def write(self, image: Path, masks: Masks) -> None:  # noqa: B027
+        """Write the masks of one image; nothing where one file holds all. Raises OutputError."""
 
-        Files that span all images are complete when the block ends without an error.
+    def finish(  # noqa: B027
+        self, images: Mapping[str, Path], read_masks: Callable[[str], Masks]
+    ) -> None:
+        """Write the files that span all images; called once, after the last image.
+
+        Args:
+            images: files of the images, by image id.
+            read_masks: returns the masks of an image id.
+
+        Raises:
+            OutputError: a file cannot be written.
         """
-        yield
-
-    @abstractmethod
-    def write(self, image: Path, masks: Masks) -> None:
-        """Write the masks of one image. Raises OutputError."""
 
     @abstractmethod
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:

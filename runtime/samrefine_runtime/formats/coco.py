@@ -51,10 +51,6 @@ class CocoRleLabels(CocoPolygonLabels):
 class CocoMasks(MaskFormat):
     """One `instances.json` for all images, an annotation per mask."""
 
-    def __init__(self, folder: Path):
-        super().__init__(folder)
-        self._writer: CocoWriter | None = None
-
     def place(self, image_id: str) -> Path:
         """Return the COCO file, which is the same for every image."""
         return self.folder / FILE_NAME
@@ -64,20 +60,11 @@ class CocoMasks(MaskFormat):
         path = self.place(image_id)
         return path.is_file() and image_id in open_coco_file(path)
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Keep the file open for `write`; it appears when the block ends without an error."""
-        try:
-            with open_coco(self.folder / FILE_NAME, MASK_CLASSES) as self._writer:
-                yield
-        finally:
-            self._writer = None
-
-    def write(self, image: Path, masks: Masks) -> None:
-        """Add the masks of one image; only inside `open`. Raises OutputError."""
-        if self._writer is None:
-            raise SettingsError("COCO masks are written inside `with format.open()`")
-        self._writer.add_masks(image.name, masks)
+    def finish(self, images: Mapping[str, Path], read_masks: Callable[[str], Masks]) -> None:
+        """Write the file. Raises OutputError."""
+        with open_coco(self.folder / FILE_NAME, MASK_CLASSES) as coco:
+            for image_id, image in images.items():
+                coco.add_masks(image.name, read_masks(image_id))
 
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the masks of one image. Raises MaskFileError."""

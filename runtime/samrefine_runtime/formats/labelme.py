@@ -20,6 +20,7 @@ from samrefine_runtime.formats.base import LabelFormat
 from samrefine_runtime.formats.jsonfile import write_json
 from samrefine_runtime.formats.polygons import Region, regions
 from samrefine_runtime.labels import LabelMap
+from samrefine_runtime.names import image_id
 
 VERSION = "5.5.0"
 """Version of labelme that the files name as their writer."""
@@ -34,7 +35,8 @@ class LabelmeLabels(LabelFormat):
 
     def write(self, image: Path, label: LabelMap) -> None:
         """Write the JSON file. Raises LabelError or OutputError."""
-        write_labelme(self.path(image.stem), label, self.classes, image.resolve())
+        path = self.path(image_id(image))
+        write_labelme(path, label, self.classes, image, home=self.home)
 
 
 def write_labelme(
@@ -45,6 +47,7 @@ def write_labelme(
     *,
     tolerance: float = 0,
     min_area: int = 1,
+    home: Path | None = None,
 ) -> None:
     """Write one shape for each connected region of a label map.
 
@@ -52,9 +55,10 @@ def write_labelme(
         path: JSON file to write.
         label: (H, W) uint8; background 0 and 255 are not annotated.
         classes: names, background first.
-        image: file of the image; stored relative to the folder of `path`.
+        image: file of the image; stored relative to the folder of `path`, or to `home`.
         tolerance: distance in pixels by which a polygon may deviate, to save vertices.
         min_area: area in pixels below which a region is omitted.
+        home: the folder that the file will be moved to, if it is another than that of `path`.
 
     Raises:
         LabelError: the label is not (H, W) uint8 or has a class without a name.
@@ -64,7 +68,8 @@ def write_labelme(
         _shape(region, classes[region.class_id], tolerance)
         for region in regions(label, len(classes), min_area)
     ]
-    relative = os.path.relpath(Path(image).resolve(), Path(path).resolve().parent)
+    folder = Path(path).parent if home is None else home
+    relative = os.path.relpath(Path(image).resolve(), folder.resolve())
     # Without imageData labelme opens imagePath, so the image is not stored twice
     content = {
         "version": VERSION,

@@ -20,6 +20,7 @@ from samrefine_runtime.formats.base import MaskFormat
 from samrefine_runtime.image import ImageShape, open_image
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.names import image_id
 
 METADATA_HEADER = (
     "id",
@@ -62,7 +63,7 @@ class PngMasks(MaskFormat):
 
     def write(self, image: Path, masks: Masks) -> None:
         """Write the folder. Raises OutputError."""
-        write_mask_folder(self.place(image.stem), masks)
+        write_mask_folder(self.place(image_id(image)), masks)
 
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the folder. Raises MaskFileError."""

@@ -20,6 +20,7 @@ from samrefine_runtime.formats.jsonfile import read_json, write_json
 from samrefine_runtime.image import ImageShape
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.names import image_id
 
 FORMAT = "samrefine-masks"
 """Value of `format` in the header."""
@@ -49,7 +50,7 @@ class RecordMasks(MaskFormat):
 
     def write(self, image: Path, masks: Masks) -> None:
         """Write the file. Raises OutputError."""
-        write_masks(self.place(image.stem), masks)
+        write_masks(self.place(image_id(image)), masks)
 
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the file. Raises MaskFileError."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from samrefine_runtime.formats.base import LabelFormat
 from samrefine_runtime.labels import LabelMap, read_label, write_label
+from samrefine_runtime.names import image_id
 
 
 class VocLabels(LabelFormat):
@@ -17,7 +18,7 @@ class VocLabels(LabelFormat):
 
     def write(self, image: Path, label: LabelMap) -> None:
         """Write the PNG. Raises LabelError or OutputError."""
-        write_label(self.path(image.stem), label)
+        write_label(self.path(image_id(image)), label)
 
     def read(self, image_id: str) -> LabelMap:
         """Read the PNG. Raises LabelError."""

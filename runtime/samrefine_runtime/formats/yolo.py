@@ -11,6 +11,7 @@ from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.base import LabelFormat
 from samrefine_runtime.formats.polygons import TOLERANCE, Polygon, regions
 from samrefine_runtime.labels import LabelMap
+from samrefine_runtime.names import image_id
 
 
 class YoloLabels(LabelFormat):
@@ -22,7 +23,7 @@ class YoloLabels(LabelFormat):
 
     def write(self, image: Path, label: LabelMap) -> None:
         """Write the text file. Raises LabelError or OutputError."""
-        write_yolo(self.path(image.stem), label, len(self.classes))
+        write_yolo(self.path(image_id(image)), label, len(self.classes))
 
     def finish(self, images: Mapping[str, Path], read_label: Callable[[str], LabelMap]) -> None:
         """Write the files that name the classes. Raises LabelError or OutputError."""

@@ -49,7 +49,7 @@ VALUES = 256
 Pixels = NDArray[np.int64]
 """(K, 8) int64, one row per class; see COLUMNS."""
 
-_VERSION = 2
+VERSION = 2
 """Of the JSON layout. An entry of another version is not read: it is made anew from the label."""
 
 
@@ -143,7 +143,7 @@ class ReportEntry:
 
     def to_json(self) -> dict[str, Any]:
         """Return what `write` writes and `read` reads."""
-        return {"version": _VERSION, **vars(self), "pixels": self.pixels.tolist()}
+        return {"version": VERSION, **vars(self), "pixels": self.pixels.tolist()}
 
     @classmethod
     def read(cls, path: str | Path) -> ReportEntry:
@@ -154,8 +154,8 @@ class ReportEntry:
         """
         value = read_json(path, LabelError)
         try:
-            if (version := value.pop("version")) != _VERSION:
-                raise ValueError(f"version is {version!r}, expected {_VERSION}")
+            if (version := value.pop("version")) != VERSION:
+                raise ValueError(f"version is {version!r}, expected {VERSION}")
             pixels = np.array(value.pop("pixels"), np.int64).reshape(-1, len(COLUMNS))
             image_shape = tuple(value.pop("image_shape"))
             probabilities = {int(k): float(p) for k, p in value.pop("probabilities").items()}

@@ -30,10 +30,16 @@ class GeneratorSettings(Settings):
         32, 1, is_optional=True, help="Point prompts along one side."
     )
     """Points of the grid along one side; None where point_grids is given."""
-    points_per_batch: int = whole(4, 1, help="Prompts decoded at once; bounds memory.")
+    points_per_batch: int = whole(
+        4, 1, help="Prompts decoded at once; bounds memory.", changes_result=False
+    )
     """Prompts decoded at once; small batches stay in cache. Does not change the result."""
     memory_mb: int | None = whole(
-        None, 1, flag="--memory", help="MB for a batch of prompts, instead of --points-per-batch."
+        None,
+        1,
+        flag="--memory",
+        help="MB for a batch of prompts, instead of --points-per-batch.",
+        changes_result=False,
     )
     """Memory that a batch of prompts may take, in MB, instead of points_per_batch."""
     pred_iou_thresh: float = real(0.88, help="Minimum predicted IoU of a mask.")
@@ -66,7 +72,7 @@ class GeneratorSettings(Settings):
         0, 0, help="Fill holes and drop islands below this area, pixels."
     )
     """Pixels; smaller holes are filled and smaller islands removed."""
-    output_mode: OutputMode = choice("binary_mask", OUTPUT_MODES)
+    output_mode: OutputMode = choice("binary_mask", OUTPUT_MODES, changes_result=False)
     """The form of `segmentation` in the records."""
 
     def __post_init__(self) -> None:

@@ -94,11 +94,16 @@ def test_a_class_without_a_name_is_refused(name: str, tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def store(form: MaskFormat, image: Path, masks: Masks) -> None:
+    """Write the masks of one image, as a command does."""
+    form.write(image, masks)
+    form.finish({image.stem: image}, lambda image_id: masks)
+
+
 @pytest.mark.parametrize("name", list(MASK_FORMATS))
 def test_mask_formats_store_images_without_masks(name: str, tmp_path: Path) -> None:
     form = MASK_FORMATS[name](tmp_path / "masks")
-    with form.open():
-        form.write(tmp_path / "a.jpg", Masks.from_dense((12, 16), []))
+    store(form, tmp_path / "a.jpg", Masks.from_dense((12, 16), []))
     assert form.has("a")
     empty = form.read("a", image_shape=(12, 16))
     assert len(empty) == 0 and empty.image_shape == (12, 16)
@@ -108,8 +113,7 @@ def test_mask_formats_store_images_without_masks(name: str, tmp_path: Path) -> N
 def test_mask_formats_read_what_they_write(name: str, tmp_path: Path) -> None:
     form = MASK_FORMATS[name](tmp_path / "masks")
     assert not form.has("a")
-    with form.open():
-        form.write(tmp_path / "a.jpg", stored_masks())
+    store(form, tmp_path / "a.jpg", stored_masks())
     assert form.has("a") and not form.has("b")
     assert_same_pixels(form.read("a", image_shape=(12, 16)), stored_masks())
     assert_same_pixels(read_stored_masks(form.folder, "a", image_shape=(12, 16)), stored_masks())
@@ -125,8 +129,7 @@ def test_stored_masks_are_looked_for_in_the_order_of_the_registry(tmp_path: Path
         read_stored_masks(tmp_path, "a")
     for count, name in enumerate(reversed(list(MASK_FORMATS)), 1):
         form = MASK_FORMATS[name](tmp_path)
-        with form.open():
-            form.write(tmp_path / "a.jpg", stored_masks().select(range(count)))
+        store(form, tmp_path / "a.jpg", stored_masks().select(range(count)))
         assert len(read_stored_masks(tmp_path, "a")) == count
 
 
@@ -181,6 +184,5 @@ def test_stored_masks_are_looked_for_in_a_registered_format(
     with pytest.raises(MaskFileError, match=r"looked for a\.json, a, instances\.json, a\.npy\)$"):
         read_stored_masks(tmp_path, "a")
     form = MASK_FORMATS[numpy_masks](tmp_path)
-    with form.open():
-        form.write(tmp_path / "a.jpg", stored_masks())
+    store(form, tmp_path / "a.jpg", stored_masks())
     assert_same_pixels(read_stored_masks(tmp_path, "a"), stored_masks())

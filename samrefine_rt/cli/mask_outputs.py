@@ -1,0 +1,84 @@
+"""The files that `samrefine masks` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from samrefine_rt.cli.outputs import OVERLAY, finished_images, overlay_path
+from samrefine_runtime.formats import MASK_FORMATS
+from samrefine_runtime.formats.records import RecordMasks
+from samrefine_runtime.image import RgbImage
+from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.names import image_id
+from samrefine_runtime.report.overlay import draw_masks, write_picture
+from samrefine_runtime.runs import HIDDEN, IMAGE, OutputFolder
+
+_STORED = "masks"
+"""Kind of output that stands for the masks of an image, wherever they are stored."""
+
+_RECORDS = "records"
+"""The format from which all others are made."""
+
+
+class MaskWriter:
+    """Writes the masks of each image when it is done, and what spans all images at the end.
+
+    Records are always written, into the hidden folder where they are not asked for: an image whose
+    masks were found once can be written in other formats later.
+    """
+
+    def __init__(self, out: Path, formats: Sequence[str], *, overlay: bool):
+        """Choose what is written into `out`: names in MASK_FORMATS, and overlays."""
+        self.out, self.formats = out, formats
+        self.derived = (*formats, *[OVERLAY] * overlay)
+        self.kinds = (_STORED, *self.derived)
+
+    def write(
+        self, staging: Path, path: Path, image: RgbImage, masks: Masks, kinds: Sequence[str]
+    ) -> None:
+        """Write some kinds of files of one image.
+
+        Args:
+            staging: folder laid out as the output folder.
+            path: file of the image.
+            image: (H, W, 3) uint8 RGB.
+            masks: of that image.
+            kinds: some of `kinds`.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        if _STORED in kinds and _RECORDS not in self.formats:
+            RecordMasks(staging / HIDDEN / _STORED).write(path, masks)
+        for name in self.formats:
+            if name in kinds:
+                MASK_FORMATS[name](staging).write(path, masks)
+        if OVERLAY in kinds:
+            write_picture(overlay_path(staging, image_id(path)), draw_masks(image, masks))
+
+    def read(self, name: str) -> Masks:
+        """Read the masks of an image id that were written before. Raises MaskFileError."""
+        hidden = RecordMasks(self.out / HIDDEN / _STORED)
+        return (hidden if hidden.has(name) else RecordMasks(self.out)).read(name)
+
+    def finish(self, folder: OutputFolder, images: Mapping[str, Path]) -> None:
+        """Write the files that span all images, those of earlier runs included.
+
+        Args:
+            folder: the output folder.
+            images: the images of this run, by id.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        finished = finished_images(folder, images)
+        given = folder.digest(IMAGE, finished)
+        for name in self.formats:
+            folder.span(name, given, partial(self._finish, name, finished))
+        folder.sweep()
+
+    def _finish(self, name: str, images: Mapping[str, Path], staging: Path) -> None:
+        """Write the files of a format that span all images."""
+        MASK_FORMATS[name](staging).finish(images, self.read)
