@@ -16,6 +16,11 @@ def printable(text: object) -> str:
     )
 
 
+def message_of(error: BaseException) -> str:
+    """Return what an error says as one line that is safe to print."""
+    return printable(error) or ("out of memory" if isinstance(error, MemoryError) else repr(error))
+
+
 class SamrefineError(Exception):
     """Base of every error this package raises on purpose."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from samrefine_rt import __version__
-from samrefine_runtime.errors import SamrefineError
+from samrefine_runtime.errors import SamrefineError, message_of
 
 _COMMANDS = ("demo", "export", "inspect", "masks", "refine", "label", "evaluate")
 """Subcommands in the order of a user's work: `x` is the function `x` of module `x_command`."""
@@ -40,10 +40,10 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except SamrefineError as error:
-            click.echo(f"Error: {_one_line(error)}", err=True)
+            click.echo(f"Error: {message_of(error)}", err=True)
             ctx.exit(error.exit_code)
         except MemoryError as error:
-            click.echo(f"Error: out of memory ({_one_line(error)})", err=True)
+            click.echo(f"Error: out of memory ({message_of(error)})", err=True)
             ctx.exit(1)
 
 
@@ -57,10 +57,6 @@ def _one_liner(command: str) -> str:
     functions = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
     docstring = ast.get_docstring(next(node for node in functions if node.name == command)) or ""
     return docstring.partition("\n")[0]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

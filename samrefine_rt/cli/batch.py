@@ -21,6 +21,7 @@ from samrefine_runtime.errors import (
     OutputError,
     SettingsError,
     StorageError,
+    message_of,
     printable,
 )
 from samrefine_runtime.image import IMAGE_SUFFIXES
@@ -183,9 +184,9 @@ class _Batch:
         except StorageError:
             raise
         except (InputError, OutputError, BackendError, MemoryError) as error:
-            message = " ".join(str(error).split()) or "out of memory"
+            message = message_of(error)
             self.outcome.failed[task.label] = message
-            click.echo(f"\nError: {printable(f'{task.label}: {message}')}", err=True)
+            click.echo(f"\nError: {printable(task.label)}: {message}", err=True)
             self.folder.fail(task, error, message)
 
 

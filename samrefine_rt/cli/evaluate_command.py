@@ -9,6 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
+from samrefine_rt.cli.bundles import warn
 from samrefine_rt.cli.grouped import GroupedCommand, option
 from samrefine_rt.cli.options import (
     STDOUT,
@@ -17,6 +18,7 @@ from samrefine_rt.cli.options import (
     quiet_option,
     write_results,
 )
+from samrefine_runtime.errors import printable
 from samrefine_runtime.evaluate import Evaluation
 from samrefine_runtime.evaluate import evaluate as compare
 from samrefine_runtime.labels import VOC_CLASSES
@@ -62,9 +64,9 @@ def evaluate(
     if not quiet and not is_printed:
         _print_table(result)
     for message in result.skipped:
-        click.echo(f"Error: {message}", err=True)
+        click.echo(f"Error: {printable(message)}", err=True)
     if result.missing:
-        click.echo(f"Warning: no prediction for {_some(result.missing)}", err=True)
+        warn(f"no prediction for {_some(result.missing)}")
     if result.skipped or result.missing:
         click.get_current_context().exit(1)
 

@@ -12,6 +12,7 @@ from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.grouped import GroupedCommand, option
 from samrefine_rt.cli.options import json_option, write_results
 from samrefine_runtime.bundle import Bundle, Graph
+from samrefine_runtime.errors import printable
 
 _SHOWN_VALUES = 24
 """Values of a list that are printed: all of VOC's classes, the start of longer lists."""
@@ -32,7 +33,7 @@ def inspect(bundle: str | None, named: str | None, json_file: Path | None) -> No
     loaded = open_bundle(name, is_suited=True)
     if write_results(loaded.manifest, json_file):
         return
-    click.echo(f"{loaded.name} ({loaded.precision}), format {loaded.manifest['format_version']}")
+    _say(f"{loaded.name} ({loaded.precision}), format {loaded.manifest['format_version']}")
     for graph in loaded.graphs.values():
         _print_graph(graph)
     for section in ("sam", "cam", "defaults"):
@@ -43,11 +44,12 @@ def inspect(bundle: str | None, named: str | None, json_file: Path | None) -> No
 
 
 def _print_graph(graph: Graph) -> None:
-    click.echo(f"\n{graph.name}: {graph.path.name}")
+    click.echo()
+    _say(f"{graph.name}: {graph.path.name}")
     for title, values in (("in", graph.inputs), ("out", graph.outputs)):
         for value in values:
             shape = ", ".join(map(str, value["shape"]))
-            click.echo(f"  {title:<4}{value['name']:<18}{value['dtype']:<9}({shape})")
+            _say(f"  {title:<4}{value['name']:<18}{value['dtype']:<9}({shape})")
 
 
 def _print_section(title: str, section: Mapping[str, Any]) -> None:
@@ -55,7 +57,12 @@ def _print_section(title: str, section: Mapping[str, Any]) -> None:
         return
     click.echo(f"\n{title}:")
     for key, value in section.items():
-        click.echo(f"  {key}: {_short(value)}")
+        _say(f"  {key}: {_short(value)}")
+
+
+def _say(text: str) -> None:
+    """Print one line of texts that whoever made the bundle wrote."""
+    click.echo(printable(text))
 
 
 def _short(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,11 +11,17 @@ from typing import Any, Generic, TypeVar
 
 import click
 
+from samrefine_rt import __version__
 from samrefine_rt.cli.grouped import GENERAL, RUNNING, Function, option
 from samrefine_runtime import backends
-from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.backends import SessionOptions
+from samrefine_runtime.errors import OutputError, printable
 from samrefine_runtime.registry import Registry
+from samrefine_runtime.runs.results_file import (
+    check_replaceable,
+    format_results,
+    write_results_file,
+)
 from samrefine_runtime.settings import Domain, Settings, domains, settings_of
 
 Folder = click.Path(file_okay=False, path_type=Path)
@@ -249,21 +254,26 @@ class JsonFile(click.ParamType):  # type: ignore[type-arg]
         is_device = path.is_fifo() or path.is_char_device()
         if str(value) != STDOUT and path.suffix.lower() != ".json" and not is_device:
             self.fail(f"{value!r}, expected a file that ends in .json, or - for stdout", param, ctx)
+        # A file in the way is an error before the work, not after it
+        try:
+            if str(value) != STDOUT:
+                check_replaceable(path)
+        except OutputError as error:
+            self.fail(printable(error), param, ctx)
         return path
 
 
-def write_results(results: Any, json_file: Path | None) -> bool:
+def write_results(results: Mapping[str, Any], json_file: Path | None) -> bool:
     """Write results as JSON to where --json says; return whether that is stdout.
 
     Raises OutputError.
     """
     if json_file is None:
         return False
-    text = json.dumps(results, indent=2)
     if str(json_file) == STDOUT:
-        click.echo(text)
+        click.echo(format_results(results, __version__), nl=False)
         return True
-    write_bytes(json_file, text.encode() + b"\n")
+    write_results_file(json_file, results, __version__)
     return False
 
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import click
-
+from samrefine_rt.cli.bundles import warn
 from samrefine_runtime.atomic import write_bytes
-from samrefine_runtime.errors import InputError, printable
+from samrefine_runtime.errors import InputError
 from samrefine_runtime.formats import LABEL_FORMATS, LabelFormat
 from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.labels import LabelMap
@@ -173,7 +172,7 @@ class LabelWriter:
         try:
             ReportEntry.read(_entry(self.out, name))
         except InputError as error:
-            click.echo(f"Warning: not in the report: {printable(error)}", err=True)
+            warn(f"not in the report: {error}")
             return False
         return True
 

@@ -55,12 +55,12 @@ def test_failures_of_work_and_of_writing_are_kept(tmp_path: Path) -> None:
     outcome = run(tmp_path, "abcde", failing_work)
     assert outcome.done == ["e"]
     assert outcome.skipped == ["c"]
-    assert outcome.failed == {"a": "a is broken", "b": "out of memory", "d": "d is in the way"}
+    assert outcome.failed == {"a": "a is\\nbroken", "b": "out of memory", "d": "d is\\nin the way"}
     lines = [json.loads(line) for line in (tmp_path / FAILURES).read_text().splitlines()]
     assert lines == [
-        {"input": "a", "error": "ImageError", "message": "a is broken"},
+        {"input": "a", "error": "ImageError", "message": "a is\\nbroken"},
         {"input": "b", "error": "MemoryError", "message": "out of memory"},
-        {"input": "d", "error": "OutputError", "message": "d is in the way"},
+        {"input": "d", "error": "OutputError", "message": "d is\\nin the way"},
     ]
 
 

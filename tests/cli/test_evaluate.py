@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from samrefine_rt import __version__
 from samrefine_runtime.evaluate import evaluate
 from samrefine_runtime.labels import write_label
 from tests.command import failed, files_in, run
@@ -33,6 +34,7 @@ def test_transcam_on_voc(tmp_path: Path) -> None:
     assert "mIoU 59.71 over 150 images" in result.stdout
     assert "person" in result.stdout and "precision" in result.stdout
     figures = json.loads(file.read_text())
+    assert figures.pop("written_by") == f"samrefine {__version__}"
     expected = evaluate(VOC / "transcam", VOC / "gt")
     assert figures["miou"] == expected.miou
     assert round(100 * figures["miou"], 2) == 59.71

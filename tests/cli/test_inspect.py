@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from samrefine_rt import __version__
 from tests.command import failed, run
 
 
@@ -33,7 +34,9 @@ def test_random_weights_are_warned_of(lively_bundle: Path) -> None:
 
 def test_json_is_the_manifest(lively_bundle: Path) -> None:
     result = run("inspect", "--bundle", lively_bundle, "--json")
-    assert json.loads(result.stdout) == json.loads((lively_bundle / "manifest.json").read_text())
+    printed = json.loads(result.stdout)
+    assert printed.pop("written_by") == f"samrefine {__version__}"
+    assert printed == json.loads((lively_bundle / "manifest.json").read_text())
 
 
 def test_changed_file(tmp_path: Path, lively_bundle: Path) -> None:
