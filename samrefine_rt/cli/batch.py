@@ -57,7 +57,18 @@ class Outcome:
     skipped: list[str] = field(default_factory=list)
     """Inputs whose output was there, made from the same by an earlier run."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Message by input."""
+    """Message by input, or by file that spans all of them."""
+
+    @contextmanager
+    def keeping_failure(self, label: str) -> Iterator[None]:
+        """Record and show a failure instead of raising it; a full disk is raised all the same."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except (InputError, OutputError, BackendError, MemoryError) as error:
+            self.failed[label] = message_of(error)
+            click.echo(f"\nError: {printable(label)}: {self.failed[label]}", err=True)
 
     def finish(self, *, quiet: bool, json_file: Path | None, **details: Any) -> None:
         """Print the summary, write it as JSON if asked for, and exit with 1 if an input failed.
@@ -178,16 +189,14 @@ class _Batch:
 
     @contextmanager
     def _keeping_failure(self, task: Task) -> Iterator[None]:
-        """Record and show a failure of an input instead of raising it."""
-        try:
-            yield
-        except StorageError:
-            raise
-        except (InputError, OutputError, BackendError, MemoryError) as error:
-            message = message_of(error)
-            self.outcome.failed[task.label] = message
-            click.echo(f"\nError: {printable(task.label)}: {message}", err=True)
-            self.folder.fail(task, error, message)
+        """Record and show a failure of an input, and note it in the journal for the next run."""
+        with self.outcome.keeping_failure(task.label):
+            try:
+                yield
+            except (InputError, OutputError, BackendError, MemoryError) as error:
+                if not isinstance(error, StorageError):
+                    self.folder.fail(task, error, message_of(error))
+                raise
 
 
 def _looked_at(tasks: Sequence[Task]) -> Iterator[tuple[Task, Glances]]:

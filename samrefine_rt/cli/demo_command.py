@@ -79,7 +79,7 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
     run = RunOptions(overwrites=True)
     with open_output(out, "demo", run, inputs=[], bundle=bundle) as folder:
         outcome = run_batch(tasks, work, folder, run, quiet=quiet)
-        writer.finish(folder, files)
+        writer.finish(folder, files, outcome)
     figures = {name: score.to_json() for name, score in scores.items()}
     overall = _overall(list(scores.values()))
     if not quiet and str(json_file) != STDOUT:

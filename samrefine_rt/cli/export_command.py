@@ -9,6 +9,7 @@ import click
 
 from samrefine_rt.cli.grouped import GroupedCommand, option
 from samrefine_rt.cli.options import Folder, quiet_option
+from samrefine_rt.signals import importing
 from samrefine_runtime.errors import BackendError
 
 Checkpoint = click.Path(dir_okay=False, path_type=Path)
@@ -121,7 +122,8 @@ def _exporter(name: str) -> Any:
     import importlib
 
     try:
-        return importlib.import_module(f"samrefine_export.{name}")
+        with importing():
+            return importlib.import_module(f"samrefine_export.{name}")
     except ImportError as error:
         raise BackendError(
             f"exporting needs {error.name or error}: pip install 'samrefine-rt[export]'"

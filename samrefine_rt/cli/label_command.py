@@ -125,7 +125,7 @@ def label(
     ) as folder:
         work = _work(files, labeler, find_present, writer)
         outcome = run_batch(tasks, work, folder, run, quiet=quiet)
-        writer.finish(folder, files)
+        writer.finish(folder, files, outcome)
     outcome.finish(quiet=quiet, json_file=json_file)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from samrefine_rt.cli.batch import Outcome
 from samrefine_rt.cli.outputs import OVERLAY, finished_images, overlay_path
 from samrefine_runtime.formats import MASK_FORMATS
 from samrefine_runtime.formats.records import RecordMasks
@@ -63,20 +64,22 @@ class MaskWriter:
         hidden = RecordMasks(self.out / HIDDEN / _STORED)
         return (hidden if hidden.has(name) else RecordMasks(self.out)).read(name)
 
-    def finish(self, folder: OutputFolder, images: Mapping[str, Path]) -> None:
+    def finish(self, folder: OutputFolder, images: Mapping[str, Path], outcome: Outcome) -> None:
         """Write the files that span all images, those of earlier runs included.
 
         Args:
             folder: the output folder.
             images: the images of this run, by id.
+            outcome: keeps what cannot be written.
 
         Raises:
-            OutputError: a file cannot be written.
+            StorageError: the disk takes no more.
         """
         finished = finished_images(folder, images)
         given = folder.digest(IMAGE, finished)
         for name in self.formats:
-            folder.span(name, given, partial(self._finish, name, finished))
+            with outcome.keeping_failure(name):
+                folder.span(name, given, partial(self._finish, name, finished))
         folder.sweep()
 
     def _finish(self, name: str, images: Mapping[str, Path], staging: Path) -> None:

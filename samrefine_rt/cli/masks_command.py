@@ -92,7 +92,7 @@ def masks(
     ) as folder:
         work = _work(files, mask_generator, writer, counts)
         outcome = run_batch(tasks, work, folder, run, quiet=quiet)
-        writer.finish(folder, files)
+        writer.finish(folder, files, outcome)
     outcome.finish(quiet=quiet, json_file=json_file, masks=counts)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from samrefine_rt.cli.batch import Outcome
 from samrefine_rt.cli.bundles import warn
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.errors import InputError
@@ -125,22 +126,25 @@ class LabelWriter:
             entry = ReportEntry.of_label(name, image, label, side=self.picture_side)
             entry.write(_entry(staging, name))
 
-    def finish(self, folder: OutputFolder, images: Mapping[str, Path]) -> None:
+    def finish(self, folder: OutputFolder, images: Mapping[str, Path], outcome: Outcome) -> None:
         """Write the files that span all images, those of earlier runs included.
 
         Args:
             folder: the output folder.
             images: the images of this run, by id.
+            outcome: keeps what cannot be written.
 
         Raises:
-            OutputError: a file cannot be written.
+            StorageError: the disk takes no more.
         """
         finished = finished_images(folder, images)
         given = [list(self.classes), folder.digest(IMAGE, finished)]
         for name in self.formats:
-            folder.span(name, given, partial(self._finish, name, finished))
+            with outcome.keeping_failure(name):
+                folder.span(name, given, partial(self._finish, name, finished))
         if REPORT in self.kinds and finished:
-            folder.span(REPORT, [self.report_title, *given], partial(self._report, finished))
+            with outcome.keeping_failure("report"):
+                folder.span(REPORT, [self.report_title, *given], partial(self._report, finished))
         folder.sweep()
 
     def _write_label(
