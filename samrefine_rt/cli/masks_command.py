@@ -26,16 +26,12 @@ from samrefine_rt.cli.options import (
 from samrefine_rt.cli.runs import open_output
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.errors import SettingsError
-from samrefine_runtime.formats import MASK_FORMATS
-from samrefine_runtime.formats.coco import FILE_NAME
+from samrefine_runtime.formats import MASK_FORMATS, MaskFormat
 from samrefine_runtime.image import ReadAhead
 from samrefine_runtime.runs import IMAGE, Task
 from samrefine_runtime.sam.generator import MaskGenerator
 from samrefine_runtime.sam.prompts import PROMPT_MODES
 from samrefine_runtime.sam.settings import GeneratorSettings
-
-COCO_ID = Path(FILE_NAME).stem
-"""The image id whose records have the name of the COCO file."""
 
 # There is no pseudo label here that prompts could follow
 _MODES = [mode for mode, plan in PROMPT_MODES.items() if not plan.needs_pseudo_label]
@@ -77,8 +73,7 @@ def masks(
     one instances.json for all images.
     """
     files = image_files(images)
-    if {"coco", "records"} <= {*formats} and COCO_ID in files:
-        raise SettingsError(f"the records of {files[COCO_ID]} would be written over the COCO file")
+    _check_places(files, [MASK_FORMATS[name](out) for name in formats])
     loaded = open_bundle(bundle)
     mask_generator = MaskGenerator(loaded, session=session, **generator.values)
     writer = MaskWriter(out, formats, overlay=overlay)
@@ -94,6 +89,18 @@ def masks(
         outcome = run_batch(tasks, work, folder, run, quiet=quiet)
         writer.finish(folder, files, outcome)
     outcome.finish(quiet=quiet, json_file=json_file, masks=counts)
+
+
+def _check_places(files: Mapping[str, Path], formats: Sequence[MaskFormat]) -> None:
+    """Raise SettingsError if two formats would write the masks of an image to the same place."""
+    for name, path in files.items():
+        places = [form.place(name) for form in formats]
+        twice = next((place for place in places if places.count(place) > 1), None)
+        if twice is not None:
+            raise SettingsError(
+                f"{path} would have two files of the name {twice.name}; rename the image or "
+                "choose one format"
+            )
 
 
 def _work(

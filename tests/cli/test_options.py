@@ -333,6 +333,6 @@ def test_records_of_an_image_never_replace_the_coco_file(
     write_image(tmp_path / "in" / "instances.png")
     arguments = ["masks", tmp_path / "in", "--bundle", lively_bundle, "--out", tmp_path / "out"]
     message = failed(run(*arguments, "--format", "records,coco"), 2)
-    assert "instances.png would be written over the COCO file" in message
+    assert "instances.png would have two files of the name" in message
     assert not (tmp_path / "out").exists()
     assert run(*arguments, "--format", "coco").exit_code == 0
