@@ -41,7 +41,8 @@ class RefineSettings(Settings):
         None,
         0,
         is_open=True,
-        help="Let a mask cover a class only up to this many times the class's area.",
+        help="Let a mask cover a class only up to this many times the class's area.  "
+        "[default: no limit]",
     )
     """Area of a mask, in areas of the class, up to which it can cover the class; None: any."""
     min_trust: float = real(
@@ -92,8 +93,7 @@ def refine_labels(pseudo_label: LabelMap, masks: Masks, **settings: Any) -> Labe
     Args:
         pseudo_label: (H, W) uint8; 255 is no class and becomes background.
         masks: masks of the same image.
-        settings: any field of RefineSettings: method, min_inside, min_cover, max_area_ratio,
-            min_trust, num_classes.
+        settings: any field of RefineSettings.
 
     Returns:
         The refined label (H, W) uint8, 0 or a class of the pseudo label.

@@ -21,7 +21,7 @@ from samrefine_rt.cli.options import (
 from samrefine_runtime.errors import printable
 from samrefine_runtime.evaluate import Evaluation
 from samrefine_runtime.evaluate import evaluate as compare
-from samrefine_runtime.labels import VOC_CLASSES
+from samrefine_runtime.labels import MAX_CLASS, VOC_CLASSES
 
 _SHOWN_IDS = 5
 """Missing images that the warning names; the JSON has all."""
@@ -32,13 +32,14 @@ _SHOWN_IDS = 5
 @click.argument("ground_truth", type=ExistingFolder)
 @option(
     "--num-classes",
+    type=click.IntRange(2, MAX_CLASS + 1),
     default=len(VOC_CLASSES),
     show_default=True,
     metavar="N",
-    help="Number of classes, background included.",
+    help="Number of classes with background.",
 )
-@quiet_option
 @json_option
+@quiet_option
 def evaluate(
     predictions: Path, ground_truth: Path, num_classes: int, json_file: Path | None, quiet: bool
 ) -> None:

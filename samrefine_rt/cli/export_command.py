@@ -84,6 +84,7 @@ def sam(
 @option(
     "--last-stride",
     type=click.IntRange(1, 2),
+    metavar="N",
     help="Stride of a ResNet's last stage; 1 doubles the CAM's resolution.",
 )
 @option(

@@ -13,7 +13,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 INPUT = "Input and output"
 REFINEMENT = "Refinement"
-CAM = "Class activation maps"
+CAM = "Class activation maps (default: the bundle's settings, then IRN's)"
 MASKS = "Mask generator (default: the bundle's settings, then SAM's)"
 RUNNING = "Running"
 GENERAL = "General"

@@ -104,7 +104,8 @@ def test_wrong_use(folders: tuple[Path, Path], tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no PNG label maps" in failed(run("evaluate", folders[0], empty), 2)
-    assert "num_classes is 1" in failed(run("evaluate", *folders, "--num-classes", 1), 2)
+    few = failed(run("evaluate", *folders, "--num-classes", 1), 2)
+    assert "1 is not in the range 2<=x<=255" in few
     assert "does not exist" in failed(run("evaluate", tmp_path / "none", folders[1]), 2)
     assert "is a file" in failed(run("evaluate", folders[0] / "a.png", folders[1]), 2)
 

@@ -112,7 +112,7 @@ def test_every_default_of_the_refinement_is_shown_beside_its_option(command: str
         flag = f"--{name.replace('_', '-')}"
         if flag in texts:
             shown = re.findall(r"\[default: (.*?)\]", texts[flag])
-            assert shown == ([] if default is None else [str(default)]), name
+            assert shown == ["no limit" if default is None else str(default)], name
     assert "--max-area-ratio" in texts
 
 
