@@ -180,7 +180,7 @@ def test_any_size(bundle: Bundle, shape: tuple[int, int], flip: bool) -> None:
     assert (result.label()[0] == 2).all() and result.label()[0].shape == shape
 
 
-def test_mirror_image_gives_the_mirrored_maps(bundle: Bundle) -> None:
+def test_a_flipped_image_gives_the_flipped_maps(bundle: Bundle) -> None:
     classifier, image = CamClassifier(bundle, session=ONE_THREAD), halves()
     there = classifier.run(image, labels("red"))
     back = classifier.run(np.ascontiguousarray(image[:, ::-1]), labels("red"))

@@ -28,7 +28,7 @@ Folder = click.Path(path_type=Path, file_okay=False)
 
 @click.group()
 def main() -> None:
-    """The demo networks, trained on procedural images only."""
+    """Train, measure and export the demo networks, which see procedural images only."""
 
 
 @main.command()
@@ -64,7 +64,7 @@ def train(
     threads: int,
     resume: bool,
 ) -> None:
-    """Train both networks; writes demo_sam.pt and demo_cam.pt into --out."""
+    """Train both networks and write demo_sam.pt and demo_cam.pt into --out."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
     data = pool(out / "pool", shards)
@@ -92,7 +92,7 @@ def train(
 )
 @click.option("--scenes", default=200, show_default=True)
 def evaluate(weights: Path, scenes: int) -> None:
-    """Point-prompt IoU and classifier accuracy on held-out scenes."""
+    """Measure the IoU of point prompts and the classifier's accuracy on held-out scenes."""
     held_out = held_out_scenes(scenes)
     sam, cam = build_demo_sam(), build_demo_classifier()
     sam.load_state_dict(torch.load(weights / "demo_sam.pt", weights_only=True)["state_dict"])
@@ -118,7 +118,7 @@ def export(weights: Path, out: Path, images: Path) -> None:
 @click.option("--bundle", default="demo", show_default=True)
 @click.option("--scenes", default=200, show_default=True)
 def measure(bundle: str, scenes: int) -> None:
-    """Labels of held-out scenes with the runtime: CAM, and refined in every prompt mode."""
+    """Measure labels of held-out scenes by the runtime: CAM, and refined in every prompt mode."""
     held_out = held_out_scenes(scenes)
     for prompts in get_args(PromptMode):
         found = measure_labels(Bundle.load(bundle), held_out, prompts=prompts)

@@ -171,7 +171,7 @@ def _layer(colours: RgbImage, where: NDArray[np.bool_]) -> Layer:
 def _layer_uri(layer: Layer) -> str:
     image = Image.fromarray(layer)
     if features.check("webp"):
-        return _data_uri(image, "WEBP", lossless=True, method=2)
+        return _data_uri(image, "WEBP", lossless=True, method=_WEBP_EFFORT)
     return _data_uri(image, "PNG")
 
 

@@ -45,7 +45,7 @@ def test_a_seed_always_makes_the_same_image(seed: int) -> None:
     np.testing.assert_array_equal(first.parts, second.parts)
 
 
-def test_different_seeds_give_different_photographs() -> None:
+def test_different_seeds_give_different_scenes() -> None:
     pictures = {make_scene(seed, 64).image.tobytes() for seed in range(10)}
     assert len(pictures) == 10
 

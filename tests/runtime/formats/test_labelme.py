@@ -58,7 +58,7 @@ def draw(labelme: Any, path: Path, size: tuple[int, int], classes: tuple[str, ..
 
 
 def decoded(content: dict) -> dict:
-    """The content with pixels in the place of PNG bytes, which depend on the zlib version."""
+    """Decode PNG bytes in the content to pixels: the bytes depend on the zlib version."""
     for shape in content["shapes"]:
         if shape["mask"]:
             with PIL.Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
