@@ -12,6 +12,7 @@ from PIL import Image
 
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamSettings
+from samrefine_runtime.formats import LABEL_FORMATS
 from samrefine_runtime.image import read_image
 from samrefine_runtime.labels import read_label
 from samrefine_runtime.pipeline import Labeler
@@ -176,7 +177,7 @@ def test_resume_after_an_interruption(images: Path, out: Path, lively_bundle: Pa
 def test_unknown_format(formats: str, images: Path, out: Path, lively_bundle: Path) -> None:
     arguments = ["label", images, "--bundle", lively_bundle, "--out", out]
     message = failed(run(*arguments, "--format", formats), 2)
-    known = "voc, coco, coco-rle, labelme, yolo"
+    known = ", ".join(LABEL_FORMATS)
     assert message == f"Invalid value for '--format': {formats!r}, expected one or more of {known}"
     assert not out.exists()
 

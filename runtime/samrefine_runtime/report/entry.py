@@ -185,11 +185,13 @@ def occurs(pixels: Pixels) -> NDArray[np.bool_]:
 
 def count_pixels(pseudo_label: LabelMap, label: LabelMap, ground_truth: LabelMap | None) -> Pixels:
     """Count pixels per class in the labels (H, W) uint8 of an image; see COLUMNS."""
+    # A row for every value; those that occur nowhere are dropped at the end
     table = np.zeros((VALUES, len(COLUMNS)), np.int64)
     column(table, "class")[:] = np.arange(VALUES)
     column(table, "before")[:] = _count(pseudo_label)
     column(table, "after")[:] = _count(label)
     if ground_truth is not None:
+        # Compare only where the ground truth is known
         known = ground_truth != IGNORE
         truth = ground_truth[known]
         column(table, "truth")[:] = _count(truth)

@@ -51,6 +51,7 @@ def draw_label(
     Returns:
         (H, W, 3) uint8 RGB.
     """
+    # Clip classes beyond the palette to look them up; they are not tinted
     colours = palette[np.minimum(label, len(palette) - 1)]
     tinted = _blend(image, colours, (label > 0) & (label < len(palette)), opacity)
     tinted[edges(label)] = 255

@@ -134,11 +134,14 @@ class MaskGenerator:
         masks = _to_masks(found, crop, image_shape)
         if not any(map(len, rounds)):
             return masks  # spares the encoder
+        # Encode the crop, once for all its prompts
         prepared = self.decoder.prepare(self.encoder.embed(image[top:bottom, left:right]))
         for points in rounds:
+            # Ask at the points that no mask of an earlier round covers
             asked = uncovered(points, crop, masks)
             counter.skip(len(points) - len(asked))
             found += self._candidates(prepared, crop, image_shape, asked, counter)
+            # Remove duplicates among the masks of all rounds so far, not of this one alone
             masks = self._deduplicate(found, crop, image_shape)
         return masks
 

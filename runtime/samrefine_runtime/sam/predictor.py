@@ -80,6 +80,7 @@ class Predictor:
             None if mask_input is None else mask_input[None],
             multimask_output,
         )
+        # The one prompt of the batch, at the image's size
         logits = self.to_image(low_res[0])
         masks = logits if return_logits else logits > self.mask_threshold
         return masks, scores[0], low_res[0]
@@ -102,6 +103,7 @@ class Predictor:
             multimask_output: M is 3, else 1.
         """
         embedding = self._current()
+        # A box is two points to the decoder, and a prompt without a mask says so in a flag
         coords, labels = _prompts(point_coords, point_labels, boxes, mask_input)
         masks = self._mask_prompts(mask_input, len(coords))
         outputs = self._decoder.run(
