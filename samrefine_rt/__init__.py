@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from samrefine_runtime.refine import RefineSettings, refine_labels
     from samrefine_runtime.sam.generator import MaskGenerator
     from samrefine_runtime.sam.predictor import Predictor
+    from samrefine_runtime.sam.settings import GeneratorSettings
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ __all__ = [
     "Bundle",
     "CamClassifier",
     "CamSettings",
+    "GeneratorSettings",
     "Labeler",
     "MaskGenerator",
     "Masks",
@@ -43,6 +45,7 @@ _HOMES = {
     "Bundle": "bundle",
     "CamClassifier": "cam",
     "CamSettings": "cam",
+    "GeneratorSettings": "sam.settings",
     "Labeler": "pipeline",
     "MaskGenerator": "sam.generator",
     "Masks": "masks.masks",

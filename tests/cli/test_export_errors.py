@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from samrefine_export.precision import PRECISIONS
 from samrefine_export.sam import MODELS
 from samrefine_runtime.bundle import Bundle
 from tests.command import failed, files_in, run
@@ -28,6 +29,11 @@ def refused(folder: Path, *arguments: object) -> str:
     assert files_in(folder) == before
     assert not (folder / "bundle").exists()
     return message
+
+
+def test_the_command_offers_every_precision() -> None:
+    """It lists them by itself: importing the exporter would load torch for --help."""
+    assert f"[{'|'.join(PRECISIONS)}]" in run("export", "sam", "--help").stdout
 
 
 def test_unknown_model(folder: Path) -> None:
