@@ -34,9 +34,8 @@ _SHOWN_IDS = 5
     "--num-classes",
     type=click.IntRange(2, MAX_CLASS + 1),
     default=len(VOC_CLASSES),
-    show_default=True,
     metavar="N",
-    help="Number of classes with background.",
+    help=f"Number of classes with background.  [default: {len(VOC_CLASSES)}]",
 )
 @json_option
 @quiet_option

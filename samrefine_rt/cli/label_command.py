@@ -115,14 +115,9 @@ def label(
     )
     tasks = _tasks(files, writer, find_present, ground_truth)
     # Label the images, then write what spans all of them
-    with open_output(
-        out,
-        "label",
-        run,
-        inputs=[*images, image_labels, ground_truth],
-        bundle=loaded,
-        settings=[labeler.generator.settings, labeler.classifier.settings, labeler.refinement],
-    ) as folder:
+    inputs = [*images, image_labels, ground_truth]
+    settings = [labeler.generator.settings, labeler.classifier.settings, labeler.refinement]
+    with open_output(out, "label", run, inputs=inputs, bundle=loaded, settings=settings) as folder:
         work = _work(files, labeler, find_present, writer)
         outcome = run_batch(tasks, work, folder, run, quiet=quiet)
         writer.finish(folder, files, outcome)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import click
 
-from samrefine_rt.cli.batch import Advance, Write, image_files, run_batch
+from samrefine_rt.cli.batch import Advance, Work, Write, image_files, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.grouped import MASKS, REFINEMENT, GroupedCommand, option
 from samrefine_rt.cli.options import (
@@ -93,7 +93,16 @@ def refine(
     else:
         raise SettingsError("give either --images with --bundle, or --masks alone")
     settings = RefineSettings.of(loaded, **refinement.values)
-    tasks = [
+    inputs, used = [pseudo_labels, images, masks_path], [settings, *source.settings]
+    with open_output(out, "refine", run, inputs=inputs, bundle=loaded, settings=used) as folder:
+        work = _work(source, settings)
+        outcome = run_batch(_tasks(labels, source), work, folder, run, quiet=quiet)
+    outcome.finish(quiet=quiet, json_file=json_file)
+
+
+def _tasks(labels: Mapping[str, Path], source: MaskSource) -> list[Task]:
+    """Return what is to be done: one task per pseudo label, given by id."""
+    return [
         Task(
             IMAGE + name,
             str(path),
@@ -103,22 +112,17 @@ def refine(
         for name, path in labels.items()
     ]
 
+
+def _work(source: MaskSource, settings: RefineSettings) -> Work:
+    """Return the function that refines one pseudo label, and returns what writes its file."""
+
     def work(task: Task, missing: Sequence[str], advance: Advance) -> Write:
         name, path = task.key.removeprefix(IMAGE), task.files["pseudo label"]
         label = read_label(path)
         refined = refine_label(label, source.find(name, label, advance), settings)
         return lambda staging: write_label(staging / f"{name}.png", refined)
 
-    with open_output(
-        out,
-        "refine",
-        run,
-        inputs=[pseudo_labels, images, masks_path],
-        bundle=loaded,
-        settings=[settings, *source.settings],
-    ) as folder:
-        outcome = run_batch(tasks, work, folder, run, quiet=quiet)
-    outcome.finish(quiet=quiet, json_file=json_file)
+    return work
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
