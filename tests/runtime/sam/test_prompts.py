@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -17,6 +17,7 @@ from samrefine_runtime.sam.prompts import (
 )
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40))
 def test_rounds_share_the_grid(points_per_side: int) -> None:
     grid = point_grid(points_per_side)
@@ -30,6 +31,7 @@ def test_the_first_round_is_every_second_point() -> None:
     assert first.tolist() == [[0.375, 0.375], [0.875, 0.375], [0.375, 0.875], [0.875, 0.875]]
 
 
+@settings(deadline=None)
 @given(hnp.arrays(bool, (6, 8)), st.integers(1, 9))
 def test_points_in_a_region(region: np.ndarray, points_per_side: int) -> None:
     crop = Crop((2, 1, 8, 5), 1)
@@ -38,6 +40,7 @@ def test_points_in_a_region(region: np.ndarray, points_per_side: int) -> None:
     assert [tuple(p) for p in points_in(crop, point_grid(points_per_side), region)] == inside
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_covered_points_lie_in_a_mask_of_at_most_half_the_image(data: st.DataObject) -> None:
     shape = (6, 8)
@@ -52,6 +55,7 @@ def test_covered_points_lie_in_a_mask_of_at_most_half_the_image(data: st.DataObj
     assert [tuple(p) for p in left] == expected
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_region_holds_the_label_and_its_neighbourhood(data: st.DataObject) -> None:
     """Pixels within the margin of a class in x and in y, and no others."""
