@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 
 from samrefine_runtime.labels import read_label, write_label
 from samrefine_runtime.runs import HIDDEN
+from samrefine_runtime.sam.generator import MaskGenerator
 from tests.command import failed, files_in, run, write_image
 
 FEW = ["--threads", 1, "--points-per-side", 2]
@@ -296,7 +298,8 @@ def test_files_that_span_images_hold_those_of_earlier_runs(
 
 
 def start(
-    *arguments: object, program: Sequence[str] = ("-m", "samrefine_rt")
+    *arguments: object,
+    program: Sequence[str] = ("-m", "samrefine_rt"),
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],
@@ -355,3 +358,77 @@ def test_two_runs_into_one_folder(
         process.kill()
         process.communicate()
     assert "another run is writing into this folder" in message
+
+
+def test_files_that_may_not_grow(lively_bundle: Path, images: Path, tmp_path: Path) -> None:
+    """The journal meets the limit last; what is whole then stays, and the next run goes on."""
+    for number in range(20):
+        write_image(images / f"{number:02}.png", number)
+    arguments = ["label", images, "--bundle", lively_bundle, "--out", tmp_path / "out", *FEW]
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
+    code = f"{limit}; from samrefine_rt.__main__ import run; run()"
+    process = start(*arguments, program=["-c", code])
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "journal.jsonl: cannot be written (File too large)" in stderr
+    assert "Traceback" not in stderr
+    assert " skipped" in run(*arguments).stderr
+    assert len(list((tmp_path / "out" / "voc").iterdir())) == 22
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_disk_that_takes_no_more_ends_the_run(
+    reason: int,
+    commands: dict[str, list[object]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 4:
+            raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    out = ["--out", tmp_path / "out"]
+    assert os.strerror(reason) in failed(run(*commands["label"], *out), 1)
+    monkeypatch.undo()
+    assert run(*commands["label"], *out).exit_code == 0
+    assert run(*commands["label"], "--out", tmp_path / "undisturbed").exit_code == 0
+    for name in ("a", "b"):
+        at = Path("voc") / f"{name}.png"
+        assert (tmp_path / "out" / at).read_bytes() == (tmp_path / "undisturbed" / at).read_bytes()
+
+
+def test_an_image_that_vanishes_and_one_that_changes_during_the_run(
+    images: Path, lively_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both happen while the image before is worked on, when the next one is read ahead already."""
+    for number, name in enumerate("cdef"):
+        write_image(images / f"{name}.png", number)
+    generate = MaskGenerator.generate
+    calls = []
+
+    def disturbing(self: MaskGenerator, *arguments: object, **more: object) -> object:
+        calls.append(1)
+        if len(calls) == 1:
+            (images / "b.png").unlink()
+        if len(calls) == 3:
+            write_image(images / "e.png", 77)
+        return generate(self, *arguments, **more)
+
+    monkeypatch.setattr(MaskGenerator, "generate", disturbing)
+    arguments = ["masks", images, "--bundle", lively_bundle, "--out", tmp_path / "out", *FEW, "-q"]
+    result = run(*arguments, "--json")
+    assert result.exit_code == 1
+    assert set(json.loads(result.stdout)["failed"]) <= {
+        str(images / "b.png"),
+        str(images / "e.png"),
+    }
+    monkeypatch.undo()
+    # Whatever was read, the next run leaves what an undisturbed one does
+    assert run(*arguments).exit_code == 0
+    assert run(*arguments[:-1], "--out", tmp_path / "fresh").exit_code == 0
+    for path in (tmp_path / "fresh").glob("*.json"):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()

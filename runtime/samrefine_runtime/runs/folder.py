@@ -176,6 +176,7 @@ class OutputFolder:
         Raises:
             ImageError: a file of the task has changed since.
             OutputError: an output cannot be written, or a file that is not ours is in its way.
+            StorageError: nothing can be written any more.
         """
         with output_errors(self.path):
             self._staging.mkdir(exist_ok=True)
@@ -203,7 +204,7 @@ class OutputFolder:
                 write(staging)
 
     def fail(self, task: Task, error: BaseException, message: str) -> None:
-        """Note that a task failed. Raises OutputError.
+        """Note that a task failed. Raises StorageError.
 
         Outputs that it had are removed if they are known to be of another image or run; they stay
         where a file merely cannot be read now.

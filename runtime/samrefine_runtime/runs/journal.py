@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from samrefine_runtime.atomic import output_errors
+from samrefine_runtime.errors import StorageError
 
 
 class Journal:
@@ -24,28 +25,34 @@ class Journal:
         self.path = path
         self._lock = threading.Lock()
         with output_errors(path):
-            self._file = path.open("a+b")
+            # Without a buffer: what a full disk refuses must not be tried again when it is closed
+            self._file = path.open("a+b", buffering=0)
             self._drop_torn_line()
 
     def __iter__(self) -> Iterator[Any]:
         """Read the objects from the first on; lines that are not JSON are passed over."""
-        self._file.seek(0)
-        for line in self._file:
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError):
-                continue
+        with self.path.open("rb") as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add an object and wait until the disk has it; safe to call from several threads.
 
-        Raises OutputError.
+        Raises:
+            StorageError: it cannot be written, whatever the reason: without a journal no run
+                can go on.
         """
         line = json.dumps(entry, allow_nan=False).encode() + b"\n"
-        with self._lock, output_errors(self.path):
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        try:
+            with self._lock:
+                while line:
+                    line = line[self._file.write(line) :]
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def close(self) -> None:
         """Close the file."""
