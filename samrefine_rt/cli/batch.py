@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from samrefine_rt.cli.bundles import warn
 from samrefine_rt.cli.options import RunOptions, write_results
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.errors import (
@@ -26,7 +27,7 @@ from samrefine_runtime.errors import (
 )
 from samrefine_runtime.image import IMAGE_SUFFIXES
 from samrefine_runtime.names import image_id
-from samrefine_runtime.runs import OutputFolder, Task
+from samrefine_runtime.runs import IMAGE, OutputFolder, Task
 from samrefine_runtime.runs.fingerprint import Glance
 
 Advance = Callable[[float], None]
@@ -158,6 +159,9 @@ def run_batch(
         if writing is not None:
             writing.result()
     _list_failures(folder)
+    left = folder.outdated(IMAGE) - {task.key.removeprefix(IMAGE) for task in tasks}
+    if left:
+        warn(f"{folder.path} also holds results of {len(left)} images made with other settings")
     return batch.outcome
 
 

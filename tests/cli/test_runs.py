@@ -179,6 +179,16 @@ def test_other_settings_are_noticed(
     assert "replacing the results of another run (points_per_side 2, now 3)" in result.stderr
 
 
+def test_results_of_other_settings_that_stay_are_told_of(
+    commands: dict[str, list[object]], images: Path, tmp_path: Path
+) -> None:
+    out = ["--out", tmp_path / "out"]
+    assert run(*commands["label"], *out).exit_code == 0
+    one = ["label", images / "a.png", *commands["label"][2:], "--min-trust", 0, "--overwrite"]
+    assert "holds results of 1 images made with other settings" in run(*one, *out).stderr
+    assert "voc/b.png" in files_in(tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     "options",
     [

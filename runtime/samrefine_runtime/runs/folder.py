@@ -150,6 +150,14 @@ class OutputFolder:
             if key.startswith(prefix) and entry.is_current and key not in self.failures
         }
 
+    def outdated(self, prefix: str) -> set[str]:
+        """Return what follows the prefix in the keys of tasks that an earlier run record made."""
+        return {
+            key.removeprefix(prefix)
+            for key, entry in self.entries.items()
+            if key.startswith(prefix) and not entry.is_current
+        }
+
     def digest(self, prefix: str, names: Iterable[str]) -> str:
         """Compute the hex sha256 of the outputs of some tasks, in their order."""
         digest = hashlib.sha256()
