@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,8 +27,7 @@ from samrefine_runtime.errors import (
 )
 from samrefine_runtime.image import IMAGE_SUFFIXES
 from samrefine_runtime.names import image_id
-from samrefine_runtime.runs import IMAGE, OutputFolder, Task
-from samrefine_runtime.runs.fingerprint import Glance
+from samrefine_runtime.runs import IMAGE, Glances, OutputFolder, Task
 
 Advance = Callable[[float], None]
 """Called with the fraction of one input that is done, 0 to 1."""
@@ -38,9 +37,6 @@ Write = Callable[[Path], object]
 
 Work = Callable[[Task, Sequence[str], Advance], Write]
 """Does the work on an input, given the kinds of output that are missing."""
-
-Glances = Mapping[str, Glance | None]
-"""Size and time of the files of an input, by role."""
 
 FAILURES = "failures.jsonl"
 """File that lists the inputs that failed, with the reason."""
@@ -159,7 +155,7 @@ def run_batch(
         if writing is not None:
             writing.result()
     _list_failures(folder)
-    left = folder.outdated(IMAGE) - {task.key.removeprefix(IMAGE) for task in tasks}
+    left = {*folder.outdated(IMAGE)} - {task.key for task in tasks}
     if left:
         warn(f"{folder.path} also holds results of {len(left)} images made with other settings")
     return batch.outcome

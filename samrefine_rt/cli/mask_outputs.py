@@ -76,7 +76,7 @@ class MaskWriter:
             StorageError: the disk takes no more.
         """
         finished = finished_images(folder, images)
-        given = folder.digest(IMAGE, finished)
+        given = folder.digest(IMAGE + name for name in finished)
         for name in self.formats:
             with outcome.keeping_failure(name):
                 folder.span(name, given, partial(self._finish, name, finished))

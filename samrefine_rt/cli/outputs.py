@@ -40,10 +40,10 @@ def finished_images(folder: OutputFolder, images: Mapping[str, Path]) -> dict[st
         folder: the output folder.
         images: the images of this run, by id.
     """
-    done = folder.done(IMAGE)
-    known = {name: path for name, path in images.items() if name in done}
-    earlier = {name: Path(done[name].label) for name in sorted(done.keys() - images.keys())}
-    return {**known, **earlier}
+    done = {*folder.done(IMAGE)}
+    known = {name: path for name, path in images.items() if IMAGE + name in done}
+    earlier = sorted(done - {IMAGE + name for name in images})
+    return {**known, **{key.removeprefix(IMAGE): Path(folder.label(key)) for key in earlier}}
 
 
 class LabelWriter:
@@ -138,7 +138,7 @@ class LabelWriter:
             StorageError: the disk takes no more.
         """
         finished = finished_images(folder, images)
-        given = [list(self.classes), folder.digest(IMAGE, finished)]
+        given = [list(self.classes), folder.digest(IMAGE + name for name in finished)]
         for name in self.formats:
             with outcome.keeping_failure(name):
                 folder.span(name, given, partial(self._finish, name, finished))

@@ -16,71 +16,21 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from samrefine_runtime.atomic import output_errors
 from samrefine_runtime.errors import ImageError, OutputError, RunError, SamrefineError
-from samrefine_runtime.runs.fingerprint import Fingerprint, Glance, glance
-from samrefine_runtime.runs.journal import Journal
+from samrefine_runtime.runs.fingerprint import Fingerprint
+from samrefine_runtime.runs.history import Entry, Failure, History
 from samrefine_runtime.runs.record import RunRecord, describe
+from samrefine_runtime.runs.task import SPANNING, Glances, Task
 
 HIDDEN = ".samrefine"
 """Name of the folder that holds the journal."""
 
-IMAGE, SPANNING = "image/", "all/"
-"""How the keys of images, and those of files that span all images, begin in the journal."""
-
-FORMAT, VERSION = "samrefine-run", 1
-"""Name and version of the journal's format, stated by its run records."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One image of a run, or one file that spans all images."""
-
-    key: str
-    """Identity in the journal: IMAGE and an image's id, or SPANNING and a name."""
-    label: str
-    """How messages call it, such as the path of the image."""
-    kinds: tuple[str, ...]
-    """Names of the outputs that are wanted, such as formats."""
-    derived: tuple[str, ...] = ()
-    """Those of them that can be made from the others, without the work on the image."""
-    files: Mapping[str, Path] = field(default_factory=dict)
-    """What the outputs are made from, by role: the image, its pseudo label, its masks."""
-    given: Any = None
-    """What else they are made from, as a JSON value: image-level labels."""
-
-    def glances(self) -> dict[str, Glance | None]:
-        """Return size and time of each file, None for one that cannot be looked at."""
-        return {role: _glance(path) for role, path in self.files.items()}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the journal says of a task."""
-
-    inputs: Mapping[str, Fingerprint]
-    """What the outputs were made from, by role."""
-    outputs: Mapping[str, Fingerprint]
-    """What was written, by path relative to the output folder."""
-    kinds: tuple[str, ...]
-    given: Any
-    label: str
-    is_current: bool
-    """Whether it is of the run record that is in force."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a task failed."""
-
-    label: str
-    kind: str
-    """Name of the error's class."""
-    message: str
+Promised = Mapping[str, Sequence[Fingerprint]]
+"""What a task ever had, by path relative to the output folder."""
 
 
 class OutputFolder:
@@ -104,20 +54,15 @@ class OutputFolder:
         self.path, self.record, self.overwrites = path, record, overwrites
         self.changes = ""
         """What differs from the run record that was in force before; "" if nothing does."""
-        self.entries: dict[str, Entry] = {}
-        self.failures: dict[str, Failure] = {}
-        # Everything ever promised, by path and by task: what may be replaced or removed
-        self._promised: dict[str, list[Fingerprint]] = {}
-        self._paths: dict[str, set[str]] = {}
         self._exit = ExitStack()
         with self._exit, output_errors(path):
             (path / HIDDEN).mkdir(parents=True, exist_ok=True)
             self._lock()
             # Whatever a killed run left
             shutil.rmtree(self._staging, ignore_errors=True)
-            self._journal = Journal(path / HIDDEN / "journal.jsonl")
-            self._exit.callback(self._journal.close)
-            self._open_record(self._replay(), version)
+            self._history = History(path / HIDDEN / "journal.jsonl")
+            self._exit.callback(self._history.close)
+            self._begin(version)
             self._exit = self._exit.pop_all()
 
     def __enter__(self) -> OutputFolder:
@@ -136,41 +81,43 @@ class OutputFolder:
         None is missing where all were made by this run record from what the task has now and are
         as they were written; some, where the rest can be derived; else all.
         """
-        entry = self.entries.get(task.key)
+        entry = self._history.latest(task.key)
         if entry is None or task.key in self.failures or not self._is_intact(entry, task):
             return task.kinds
         missing = tuple(kind for kind in task.kinds if kind not in entry.kinds)
         return missing if set(missing) <= set(task.derived) else task.kinds
 
-    def done(self, prefix: str) -> dict[str, Entry]:
-        """Return the entries of this run record that did not fail, by what follows the prefix."""
-        return {
-            key.removeprefix(prefix): entry
-            for key, entry in self.entries.items()
-            if key.startswith(prefix) and entry.is_current and key not in self.failures
-        }
+    @property
+    def failures(self) -> Mapping[str, Failure]:
+        """Why tasks failed, by key, under the run record in force."""
+        return self._history.failures
 
-    def outdated(self, prefix: str) -> set[str]:
-        """Return what follows the prefix in the keys of tasks that an earlier run record made."""
-        return {
-            key.removeprefix(prefix)
-            for key, entry in self.entries.items()
-            if key.startswith(prefix) and not entry.is_current
-        }
+    def done(self, prefix: str) -> list[str]:
+        """Return the keys that begin so, of tasks of this run record that did not fail."""
+        keys = self._history.keys(prefix)
+        return [k for k in keys if self._history.is_current(k) and k not in self.failures]
 
-    def digest(self, prefix: str, names: Iterable[str]) -> str:
+    def outdated(self, prefix: str) -> list[str]:
+        """Return the keys that begin so, of tasks that only an earlier run record made."""
+        keys = self._history.keys(prefix)
+        return [key for key in keys if not self._history.is_current(key)]
+
+    def label(self, key: str) -> str:
+        """Return how messages called a task that was done."""
+        entry = self._history.latest(key)
+        return "" if entry is None else entry.label
+
+    def digest(self, keys: Iterable[str]) -> str:
         """Compute the hex sha256 of the outputs of some tasks, in their order."""
         digest = hashlib.sha256()
-        for name in names:
-            outputs = sorted(self.entries[prefix + name].outputs.items())
-            contents = [(at, fingerprint.sha256) for at, fingerprint in outputs]
-            digest.update(json.dumps([name, contents]).encode())
+        for key, entry in ((key, self._history.latest(key)) for key in keys):
+            outputs = {} if entry is None else entry.outputs
+            contents = [(at, fingerprint.sha256) for at, fingerprint in sorted(outputs.items())]
+            digest.update(json.dumps([key, contents]).encode())
         return digest.hexdigest()
 
     @contextmanager
-    def stage(
-        self, task: Task, seen: Mapping[str, Glance | None], *, adds: bool = False
-    ) -> Iterator[Path]:
+    def stage(self, task: Task, seen: Glances, *, adds: bool = False) -> Iterator[Path]:
         """Yield an empty folder for the outputs of a task, laid out as the output folder is.
 
         When the block ends without an error, they are put in place together, and what the task
@@ -191,7 +138,7 @@ class OutputFolder:
         try:
             with _named(self._staging, self.path), output_errors(self.path):
                 yield self._staging
-                self._commit(task, seen, self.entries[task.key].outputs if adds else {})
+                self._commit(task, seen, adds=adds)
         finally:
             shutil.rmtree(self._staging, ignore_errors=True)
 
@@ -217,21 +164,18 @@ class OutputFolder:
         Outputs that it had are removed if they are known to be of another image or run; they stay
         where a file merely cannot be read now.
         """
-        entry = self.entries.get(task.key)
+        entry = self._history.latest(task.key)
         is_readable = None not in task.glances().values()
-        if entry is not None and is_readable and not self._is_current(entry, task):
-            self._remove(self._paths[task.key])
-        failure = Failure(task.label, type(error).__name__, message)
-        self._journal.append({"failed": task.key, **vars(failure)})
-        self.failures[task.key] = failure
+        if entry is not None and is_readable and not self._is_valid(entry, task):
+            promised = self._history.promised(task.key)
+            self._remove(promised, promised)
+        self._history.fail(task.key, Failure(task.label, type(error).__name__, message))
 
     def sweep(self) -> None:
         """Remove files that span the images of a run record which is no longer in force."""
-        for key, entry in self.entries.items():
-            if key.startswith(SPANNING) and not entry.is_current:
-                self._remove(entry.outputs)
-
-    # What is in the folder
+        for key in self.outdated(SPANNING):
+            promised = self._history.promised(key)
+            self._remove(promised, promised)
 
     @property
     def _staging(self) -> Path:
@@ -246,51 +190,9 @@ class OutputFolder:
         except BlockingIOError:
             raise RunError(f"{self.path}: another run is writing into this folder") from None
 
-    def _replay(self) -> RunRecord | None:
-        """Read the journal from the start; return the run record that is in force, if any."""
-        record = None
-        for line in self._journal:
-            if not isinstance(line, dict):
-                continue
-            if "run" in line:
-                if line.get("format") != FORMAT or line.get("version") != VERSION:
-                    raise RunError(
-                        f"{self._journal.path} is of format {line.get('format')!r} version "
-                        f"{line.get('version')!r}, this release continues {FORMAT} {VERSION}"
-                    )
-                record = RunRecord.of_json(line["run"])
-                self.entries = {key: _outdated(entry) for key, entry in self.entries.items()}
-                self.failures = {}
-            elif "failed" in line:
-                self.failures[str(line["failed"])] = _read_failure(line)
-            elif "task" in line:
-                self._read_entry(line)
-        return record
-
-    def _read_entry(self, line: Mapping[str, Any]) -> None:
-        """Take in a line of the journal; one that is damaged promises nothing."""
-        try:
-            entry = Entry(
-                inputs={role: Fingerprint.of_json(v) for role, v in line["inputs"].items()},
-                outputs={_inside(at): Fingerprint.of_json(v) for at, v in line["outputs"].items()},
-                kinds=tuple(line["kinds"]),
-                given=line["given"],
-                label=str(line["label"]),
-                is_current=True,
-            )
-        except (LookupError, TypeError, ValueError, AttributeError):
-            return
-        self._take(str(line["task"]), entry)
-
-    def _take(self, key: str, entry: Entry) -> None:
-        self.entries[key] = entry
-        self.failures.pop(key, None)
-        self._paths.setdefault(key, set()).update(entry.outputs)
-        for at, fingerprint in entry.outputs.items():
-            self._promised.setdefault(at, []).append(fingerprint)
-
-    def _open_record(self, old: RunRecord | None, version: str) -> None:
+    def _begin(self, version: str) -> None:
         """Compare this run with the one before; note it where it is another. Raises RunError."""
+        old = self._history.record
         self.changes = "" if old is None else describe(old.changes_to(self.record))
         if old is not None and not self.changes:
             return
@@ -303,21 +205,18 @@ class OutputFolder:
                 f"{self.path} holds results of another run ({self.changes}): go on with "
                 "--overwrite, or choose another folder"
             )
-        header = {"format": FORMAT, "version": VERSION, "samrefine": version}
-        self._journal.append({**header, "run": self.record.to_json()})
-        self.entries = {key: _outdated(entry) for key, entry in self.entries.items()}
-        self.failures = {}
+        self._history.begin(self.record, version)
 
     def _is_intact(self, entry: Entry, task: Task) -> bool:
-        """Return whether an entry is current and its outputs are as they were written."""
-        return self._is_current(entry, task) and all(
+        """Return whether an entry is valid and its outputs are as they were written."""
+        return self._is_valid(entry, task) and all(
             fingerprint.fits(self.path / at) for at, fingerprint in entry.outputs.items()
         )
 
-    def _is_current(self, entry: Entry, task: Task) -> bool:
+    def _is_valid(self, entry: Entry, task: Task) -> bool:
         """Return whether an entry was made by this run record and from what the task has now."""
         return (
-            entry.is_current
+            self._history.is_current(task.key)
             and entry.given == task.given
             and entry.inputs.keys() == task.files.keys()
             and all(entry.inputs[role].fits(path) for role, path in task.files.items())
@@ -325,38 +224,31 @@ class OutputFolder:
 
     # Putting outputs in place
 
-    def _commit(
-        self, task: Task, seen: Mapping[str, Glance | None], kept: Mapping[str, Fingerprint]
-    ) -> None:
+    def _commit(self, task: Task, seen: Glances, *, adds: bool) -> None:
         """Promise the staged files in the journal, then move them into place."""
         files = sorted(path for path in self._staging.rglob("*") if path.is_file())
         staged = {path.relative_to(self._staging).as_posix(): path for path in files}
-        if not staged and task.key not in self.entries:
+        old, promised = self._history.latest(task.key), self._history.promised(task.key)
+        if not staged and old is None:
             return
         for at in staged:
-            self._check_free(at)
-        written = {at: Fingerprint.of(path) for at, path in staged.items()}
-        entry = Entry(
-            inputs=_unchanged(task, seen),
-            outputs={**kept, **written},
-            kinds=task.kinds,
-            given=task.given,
-            label=task.label,
-            is_current=True,
+            self._check_free(at, promised)
+        kept = old.outputs if adds and old is not None else {}
+        outputs = {**kept, **{at: Fingerprint.of(path) for at, path in staged.items()}}
+        self._history.add(
+            task.key, Entry(_unchanged(task, seen), outputs, task.kinds, task.given, task.label)
         )
-        self._journal.append(_to_json(task.key, entry))
-        self._take(task.key, entry)
         for at, path in staged.items():
             (self.path / at).parent.mkdir(parents=True, exist_ok=True)
             path.replace(self.path / at)
-        self._remove(self._paths[task.key] - entry.outputs.keys())
+        self._remove(promised.keys() - outputs.keys(), promised)
 
-    def _check_free(self, at: str) -> None:
+    def _check_free(self, at: str, promised: Promised) -> None:
         """Raise OutputError if what is at a path was not written by a run into this folder."""
         path = self.path / at
-        if not (path.exists() or path.is_symlink()) or self._is_ours(at):
+        if not (path.exists() or path.is_symlink()) or self._is_ours(at, promised):
             return
-        if at not in self._promised or path.is_dir():
+        if at not in promised or path.is_dir():
             raise OutputError(
                 f"{path} is in the way and was not written by this package: move it away, or "
                 "choose another folder"
@@ -367,13 +259,12 @@ class OutputFolder:
             )
         self._keep(path, at)
 
-    def _is_ours(self, at: str) -> bool:
-        """Return whether a file is as some entry promised it, or empty, which loses nothing."""
-        path, promised = self.path / at, self._promised.get(at, [])
-        if path.is_symlink() or not path.is_file():
+    def _is_ours(self, at: str, promised: Promised) -> bool:
+        """Return whether a file is as it was once promised, or empty, which loses nothing."""
+        path = self.path / at
+        if at not in promised or path.is_symlink() or not path.is_file():
             return False
-        is_empty = bool(promised) and path.stat().st_size == 0
-        return is_empty or any(each.fits(path) for each in reversed(promised))
+        return path.stat().st_size == 0 or any(each.fits(path) for each in promised[at])
 
     def _keep(self, path: Path, at: str) -> None:
         """Move a file that the user has changed out of the way, under a name that is free."""
@@ -384,10 +275,10 @@ class OutputFolder:
             number += 1
         path.rename(free)
 
-    def _remove(self, paths: Sequence[str] | set[str] | Mapping[str, Any]) -> None:
-        """Remove files that are ours, and the folders that become empty."""
+    def _remove(self, paths: Iterable[str], promised: Promised) -> None:
+        """Remove those files that are ours, and the folders that become empty."""
         for at in sorted(paths):
-            if not self._is_ours(at):
+            if not self._is_ours(at, promised):
                 continue
             path = self.path / at
             path.unlink()
@@ -397,14 +288,7 @@ class OutputFolder:
                 folder.rmdir()
 
 
-def _glance(path: Path) -> Glance | None:
-    try:
-        return glance(path)
-    except OSError:
-        return None
-
-
-def _unchanged(task: Task, seen: Mapping[str, Glance | None]) -> dict[str, Fingerprint]:
+def _unchanged(task: Task, seen: Glances) -> dict[str, Fingerprint]:
     """Fingerprint the files of a task. Raises ImageError if one changed since it was seen."""
     found = {}
     for role, path in task.files.items():
@@ -423,31 +307,6 @@ def _named(staging: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except SamrefineError as error:
+        if str(staging) not in str(error):
+            raise
         raise type(error)(str(error).replace(str(staging), str(folder))) from error
-
-
-def _inside(at: Any) -> str:
-    """Return a path of the journal if it stays inside the folder. Raises ValueError."""
-    path = PurePosixPath(at)
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{at!r} leads out of the folder")
-    return str(path)
-
-
-def _outdated(entry: Entry) -> Entry:
-    return Entry(**{**vars(entry), "is_current": False})
-
-
-def _to_json(key: str, entry: Entry) -> dict[str, Any]:
-    return {
-        "task": key,
-        "label": entry.label,
-        "kinds": list(entry.kinds),
-        "given": entry.given,
-        "inputs": {role: each.to_json() for role, each in entry.inputs.items()},
-        "outputs": {at: each.to_json() for at, each in entry.outputs.items()},
-    }
-
-
-def _read_failure(line: Mapping[str, Any]) -> Failure:
-    return Failure(*(str(line.get(name, "")) for name in ("label", "kind", "message")))

@@ -29,17 +29,29 @@ class Journal:
             self._file = path.open("a+b", buffering=0)
             self._drop_torn_line()
 
-    def __iter__(self) -> Iterator[Any]:
-        """Read the objects from the first on; lines that are not JSON are passed over."""
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        """Read the objects from the first on, each with its place; None for a damaged line."""
+        place = 0
         with self.path.open("rb") as file:
             for line in file:
                 try:
-                    yield json.loads(line)
+                    value = json.loads(line)
                 except (ValueError, RecursionError):
-                    continue
+                    value = None
+                yield place, value
+                place += len(line)
 
-    def append(self, entry: Mapping[str, Any]) -> None:
+    def read(self, place: int) -> Any:
+        """Read the object at a place that `append` or the iteration gave."""
+        with self.path.open("rb") as file:
+            file.seek(place)
+            return json.loads(file.readline())
+
+    def append(self, entry: Mapping[str, Any]) -> int:
         """Add an object and wait until the disk has it; safe to call from several threads.
+
+        Returns:
+            Its place in the file.
 
         Raises:
             StorageError: it cannot be written, whatever the reason: without a journal no run
@@ -48,11 +60,13 @@ class Journal:
         line = json.dumps(entry, allow_nan=False).encode() + b"\n"
         try:
             with self._lock:
+                place = self._file.seek(0, os.SEEK_END)
                 while line:
                     line = line[self._file.write(line) :]
                 os.fsync(self._file.fileno())
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be written ({error.strerror})") from error
+        return place
 
     def close(self) -> None:
         """Close the file."""

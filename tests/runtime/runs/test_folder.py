@@ -327,7 +327,7 @@ def test_a_file_that_is_not_needed_any_more_goes(out: Path) -> None:
         folder.span("failures", 1, lambda staging: (staging / "failures").write_text("a"))
         folder.span("failures", 0, lambda staging: None)
         folder.span("never", 0, lambda staging: None)
-        assert SPANNING + "never" not in folder.entries
+        assert folder.done(SPANNING) == ["all/failures"]
     assert written(out) == {}
 
 
@@ -340,7 +340,7 @@ def test_a_journal_leads_nowhere_else(at: str, out: Path, image: Path, tmp_path:
     journal = out / HIDDEN / "journal.jsonl"
     journal.write_text(journal.read_text().replace("voc/a", at))
     with opened(out, overwrites=True) as folder:
-        assert folder.entries == {}
+        assert folder.done(IMAGE) == []
         image.write_bytes(b"broken")
         folder.fail(task(image), ImageError("broken"), "broken")
     assert mine.read_text() == "label"

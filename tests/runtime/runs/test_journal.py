@@ -17,7 +17,10 @@ ENTRIES = [{"task": "image/a"}, {"task": "image/é\n日"}, {"failed": "b" * 200_
 def read(path: Path) -> list[object]:
     journal = Journal(path)
     try:
-        return list(journal)
+        found = list(journal)
+        for place, value in found:
+            assert value is None or journal.read(place) == value
+        return [value for _, value in found]
     finally:
         journal.close()
 
