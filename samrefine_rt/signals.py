@@ -1,6 +1,6 @@
 """How Ctrl-C and SIGTERM end the command line: with the exit codes that shells know.
 
-While modules are imported, the process ends at once: nothing is written yet, and compiled modules
+Before anything is written the process ends at once: modules are still imported, and compiled ones
 may swallow an exception that is raised inside their import. During the work it leaves through every
 `finally`, so that nothing temporary stays.
 """
@@ -8,8 +8,6 @@ may swallow an exception that is raised inside their import. During the work it 
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -34,19 +32,6 @@ def exit_in_order() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is _at_once:
             signal.signal(number, _in_order)
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """Let signals end the process at once while the block imports, if in order before."""
-    is_ours = signal.getsignal(signal.SIGINT) is _in_order
-    if is_ours:
-        exit_at_once()
-    try:
-        yield
-    finally:
-        if is_ours:
-            exit_in_order()
 
 
 def _at_once(number: int, _frame: FrameType | None) -> NoReturn:

@@ -9,7 +9,7 @@ import click
 
 from samrefine_rt.cli.grouped import GroupedCommand, option
 from samrefine_rt.cli.options import Folder, quiet_option
-from samrefine_rt.signals import importing
+from samrefine_rt.signals import exit_in_order
 from samrefine_runtime.errors import BackendError
 
 Checkpoint = click.Path(dir_okay=False, path_type=Path)
@@ -119,13 +119,17 @@ def cam(
 
 
 def _exporter(name: str) -> Any:
-    """Import a module of the exporter. Raises BackendError where its packages are missing."""
+    """Import a module of the exporter, and let signals end it in order from now on.
+
+    Raises BackendError where its packages are missing.
+    """
     import importlib
 
     try:
-        with importing():
-            return importlib.import_module(f"samrefine_export.{name}")
+        module = importlib.import_module(f"samrefine_export.{name}")
     except ImportError as error:
         raise BackendError(
             f"exporting needs {error.name or error}: pip install 'samrefine-rt[export]'"
         ) from error
+    exit_in_order()
+    return module

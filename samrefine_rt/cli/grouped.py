@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 import click
 
-from samrefine_rt.signals import exit_in_order
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 INPUT = "Input and output"
@@ -30,12 +28,7 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command that shows its options group by group, and that signals end in order."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        exit_in_order()
-        return super().invoke(ctx)
+    """A command that shows its options group by group."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section per group that has options."""

@@ -9,6 +9,7 @@ from typing import Any
 from samrefine_rt import __version__
 from samrefine_rt.cli.bundles import warn
 from samrefine_rt.cli.options import RunOptions
+from samrefine_rt.signals import exit_in_order
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.runs import OutputFolder, RunRecord, bundle_identity, check_apart
 from samrefine_runtime.settings import Settings, result_settings
@@ -47,6 +48,8 @@ def open_output(
         None if bundle is None else bundle_identity(bundle),
         {**_merged(settings), **more},
     )
+    # All that is imported is there, and from now on there is something to leave in order
+    exit_in_order()
     folder = OutputFolder(out, record, __version__, overwrites=options.overwrites)
     if folder.changes:
         warn(f"{out}: replacing the results of another run ({folder.changes})")
