@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
+from samrefine_runtime.checks import described
 from samrefine_runtime.errors import SettingsError
 
 _DOMAIN = "domain"
@@ -36,7 +37,7 @@ class Domain:
     is_open: bool = False
     """Whether the least value itself is excluded."""
     choices: Mapping[str, str] = field(default_factory=dict)
-    """For str: the values, each with one phrase of help, which may be empty."""
+    """For str: the values, each with one phrase of help, which may be empty; none: any text."""
     is_optional: bool = False
     """Whether None is a value."""
     help: str = ""
@@ -53,7 +54,7 @@ class Domain:
         if self.kind is bool:
             return isinstance(value, bool)
         if self.kind is str:
-            return isinstance(value, str) and value in self.choices
+            return isinstance(value, str) and (not self.choices or value in self.choices)
         # bool is a subclass of int, but no number here; NaN fails both comparisons
         number = Integral if self.kind is int else Real
         if not isinstance(value, number) or isinstance(value, bool):
@@ -63,11 +64,16 @@ class Domain:
         is_above = self.least < number_value if self.is_open else self.least <= number_value
         return bool(is_above and number_value <= self.most)
 
+    def check(self, name: str, value: object) -> None:
+        """Raise SettingsError that calls the value `name` unless a setting may have it."""
+        if not self.contains(value):
+            raise SettingsError(f"{name} is {described(value)}, expected {self}")
+
     def __str__(self) -> str:
         if self.kind is bool:
             return "true or false"
         if self.kind is str:
-            return f"one of {', '.join(self.choices)}"
+            return f"one of {', '.join(self.choices)}" if self.choices else "a text"
         return ("a whole number" if self.kind is int else "a number") + self._range()
 
     def _range(self) -> str:
@@ -109,6 +115,11 @@ def switch(default: bool, **more: Any) -> Any:
     return _setting(default, Domain(bool, **more))
 
 
+def text(default: str, **more: Any) -> Any:
+    """Declare a field of any text; `more` are fields of Domain."""
+    return _setting(default, Domain(str, **more))
+
+
 def choice(default: str, choices: Mapping[str, str] | Sequence[str], **more: Any) -> Any:
     """Declare a field with one of some names, which may come with one phrase of help each."""
     texts = choices if isinstance(choices, Mapping) else dict.fromkeys(choices, "")
@@ -129,9 +140,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, domain in domains(type(self)).items():
-            value = getattr(self, name)
-            if not domain.contains(value):
-                raise SettingsError(f"{name} is {value!r}, expected {domain}")
+            domain.check(name, getattr(self, name))
 
 
 Kind = TypeVar("Kind", bound=Settings)
@@ -156,6 +165,17 @@ def result_settings(settings: Settings) -> dict[str, Any]:
     return parsed
 
 
+def check_names(kind: type[Settings], given: Mapping[str, Any]) -> list[str]:
+    """Return the names of a class's settings. Raises SettingsError if one given is none."""
+    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise SettingsError(
+                f"unknown setting {described(name)}, expected one of {', '.join(known)}"
+            )
+    return known
+
+
 def settings_of(
     kind: type[Kind], given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> Kind:
@@ -170,10 +190,7 @@ def settings_of(
     Raises:
         SettingsError: a given name is not a field, or a value is out of range.
     """
-    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
-    for name in given:
-        if name not in known:
-            raise SettingsError(f"unknown setting {name!r}, expected one of {', '.join(known)}")
+    known = check_names(kind, given)
     # Unknown defaults are another release's
     usable = {name: value for name, value in (defaults or {}).items() if name in known}
     return kind(**{**usable, **given})

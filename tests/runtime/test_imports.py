@@ -85,7 +85,7 @@ def typed_names(path: Path) -> dict[str, str]:
 
 LAYERS = (
     {"errors"},
-    {"registry", "settings", "atomic", "labels", "image", "names"},
+    {"checks", "registry", "settings", "atomic", "labels", "image", "names"},
     {"bundle", "masks"},
     {"backends", "trust"},
     {"sam", "cam", "refine", "evaluate", "formats", "runs"},

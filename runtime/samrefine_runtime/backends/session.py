@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from samrefine_runtime.settings import Settings, whole
+from samrefine_runtime.settings import Settings, switch, text, whole
 
 AUTO = "auto"
 """The backend option that stands for the fastest backend that runs here."""
@@ -18,11 +18,11 @@ AUTO = "auto"
 class SessionOptions(Settings):
     """How graphs are run."""
 
-    backend: str = AUTO
+    backend: str = text(AUTO)
     """"auto" or a name in `backends.BACKENDS`, which is checked when a graph is opened."""
     threads: int | None = whole(None, 1, help="CPU threads.  [default: all cores]")
     """CPU threads; None for all cores."""
-    frees_memory: bool = False
+    frees_memory: bool = switch(False)
     """Whether a run's memory is given back after it: for graphs that run once per image, whose
     memory would lie idle while the other graphs run."""
 
