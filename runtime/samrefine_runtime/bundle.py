@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime.checks import StrPath, as_path, described
 from samrefine_runtime.errors import BundleError
+from samrefine_runtime.settings import Domain
 
 FORMAT_VERSION = 1
 """Version of the bundle format that this release reads and writes."""
@@ -112,7 +114,7 @@ class Bundle:
     """Content of manifest.json."""
 
     @classmethod
-    def load(cls, path: str | Path, *, check_hashes: bool = True) -> Bundle:
+    def load(cls, path: StrPath, *, check_hashes: bool = True) -> Bundle:
         """Read and check a bundle folder.
 
         Args:
@@ -122,9 +124,12 @@ class Bundle:
         Raises:
             BundleError: missing folder or file, damaged manifest, unknown format version, a path
                 outside the folder, or a file whose hash differs.
+            SettingsError: `check_hashes` is neither True nor False.
         """
+        Domain(bool).check("check_hashes", check_hashes)
         # The manifest first, then the paths in it, and the files last: hashing is slow
-        folder = EMBEDDED[path] if isinstance(path, str) and path in EMBEDDED else Path(path)
+        folder = as_path(path, "path", BundleError)
+        folder = EMBEDDED[path] if isinstance(path, str) and path in EMBEDDED else folder
         manifest = _read_manifest(folder)
         try:
             bundle = _from_manifest(folder, manifest)
@@ -138,9 +143,11 @@ class Bundle:
 
     def graph(self, name: str) -> Graph:
         """Return the graph called `name`. Raises BundleError that lists the available ones."""
-        if name not in self.graphs:
+        if not isinstance(name, str) or name not in self.graphs:
             available = ", ".join(self.graphs) or "none"
-            raise BundleError(f"bundle {self.path} has no {name!r} graph (it has: {available})")
+            raise BundleError(
+                f"bundle {self.path} has no {described(name)} graph (it has: {available})"
+            )
         return self.graphs[name]
 
     def require_sam(self) -> SamSpec:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from samrefine_runtime.checks import StrPath, as_path, described
 from samrefine_runtime.errors import ImageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -29,7 +30,7 @@ ImageShape = tuple[int, int]
 """(H, W) of an image, pixels."""
 
 
-def read_image(path: str | Path) -> RgbImage:
+def read_image(path: StrPath) -> RgbImage:
     """Read an image as (H, W, 3) uint8 RGB, upright.
 
     EXIF orientation is applied; palette, grayscale, CMYK and 16-bit images are converted (16-bit
@@ -38,14 +39,20 @@ def read_image(path: str | Path) -> RgbImage:
     Raises:
         ImageError: no such file, not an image, or truncated.
     """
-    if not Path(path).is_file():
+    path = as_path(path, "path", ImageError)
+    if not path.is_file():
         raise ImageError(f"{path}: no such file")
     try:
         with open_image(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            return np.array(_eight_bit(upright, image.format).convert("RGB"))
+            return to_rgb(image)
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         raise ImageError(f"{path}: not a readable image ({error})") from error
+
+
+def to_rgb(image: Image.Image) -> RgbImage:
+    """Convert a Pillow image as `read_image` does. Raises what Pillow raises."""
+    upright = ImageOps.exif_transpose(image)
+    return np.array(_eight_bit(upright, image.format).convert("RGB"))
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -103,7 +110,7 @@ def _eight_bit(image: Image.Image, kind: str | None) -> Image.Image:
 def check_image(image: NDArray[np.uint8]) -> RgbImage:
     """Return the image if it is (H, W, 3) uint8 and not empty, else raise ImageError."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ImageError(f"image is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB")
+        raise ImageError(f"image is {described(image)}, expected (H, W, 3) uint8 RGB")
     return image
 
 

@@ -9,11 +9,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from samrefine_runtime.atomic import write_bytes
-from samrefine_runtime.errors import LabelError
+from samrefine_runtime.checks import StrPath, as_array, as_path, described
+from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.image import open_image
 
 LabelMap = NDArray[np.uint8]
@@ -77,25 +78,33 @@ PALETTE = _voc_palette()
 
 def check_label(label: NDArray[np.uint8], name: str = "label") -> LabelMap:
     """Return `label` if it is (H, W) uint8, else raise LabelError that calls it `name`."""
-    if label.ndim != 2 or label.dtype != np.uint8:
-        raise LabelError(f"{name} is {label.shape} {label.dtype}, expected (H, W) uint8")
+    if not isinstance(label, np.ndarray) or label.ndim != 2 or label.dtype != np.uint8:
+        raise LabelError(f"{name} is {described(label)}, expected (H, W) uint8")
     return label
 
 
-def write_label(path: str | Path, label: LabelMap, palette: NDArray[np.uint8] = PALETTE) -> None:
+def write_label(path: StrPath, label: LabelMap, palette: ArrayLike = PALETTE) -> None:
     """Write a label map as an 8-bit palette PNG; equal labels are written as equal bytes.
 
     Args:
         path: PNG file to write.
         label: (H, W) uint8.
-        palette: (K, 3) uint8 RGB with K <= 256, colours for viewers; values of `label` are
+        palette: (K, 3) RGB, 0 to 255, with K <= 256, colours for viewers; values of `label` are
             stored as they are, whatever their colour.
 
     Raises:
         LabelError: the label is not (H, W) uint8 or is empty.
+        SettingsError: the path is none, or the palette has another shape or range.
         OutputError: the file cannot be written.
     """
-    write_bytes(path, encode_label(label, palette))
+    expected = "(K, 3) RGB from 0 to 255, K at most 256"
+    colours = as_array(palette, "palette", expected, (None, 3), kinds="iu")
+    if len(colours) > len(PALETTE) or (colours != colours.astype(np.uint8)).any():
+        raise SettingsError(
+            f"palette is {len(colours)} colours from {colours.min()} to {colours.max()}, "
+            f"expected {expected}"
+        )
+    write_bytes(as_path(path, "path"), encode_label(label, colours.astype(np.uint8)))
 
 
 def encode_label(label: LabelMap, palette: NDArray[np.uint8] = PALETTE) -> bytes:
@@ -116,7 +125,7 @@ def encode_label(label: LabelMap, palette: NDArray[np.uint8] = PALETTE) -> bytes
     return buffer.getvalue()
 
 
-def read_label(path: str | Path) -> LabelMap:
+def read_label(path: StrPath) -> LabelMap:
     """Read a label map (H, W) uint8 from a PNG file.
 
     The classes are the indices of palette files and the stored values of grayscale files, never
@@ -126,7 +135,8 @@ def read_label(path: str | Path) -> LabelMap:
         LabelError: no such file, not a readable PNG, a value above 255, or a colour
             that VOC's palette does not have.
     """
-    if not Path(path).is_file():
+    path = as_path(path, "path", LabelError)
+    if not path.is_file():
         raise LabelError(f"{path}: no such file")
     try:
         with open_image(path) as image:

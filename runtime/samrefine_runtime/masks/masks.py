@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from samrefine_runtime.checks import Shape, as_array, described
 from samrefine_runtime.errors import MaskFileError, SettingsError
 from samrefine_runtime.masks import rle
+from samrefine_runtime.settings import Domain
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 """Forms of `segmentation` in records, named as in SamAutomaticMaskGenerator."""
 
 OUTPUT_MODES: tuple[str, ...] = get_args(OutputMode)
 
+_OUTPUT_MODE = Domain(str, choices=dict.fromkeys(OUTPUT_MODES, ""))
+
 PER_MASK = ("boxes", "predicted_iou", "stability_score", "point_coords", "crop_boxes")
 """Fields of Masks with one row per mask."""
+
+
+_LAYOUT: Mapping[str, tuple[type[np.generic], Shape]] = {
+    "counts": (np.uint32, (None,)),
+    "offsets": (np.int64, (None,)),
+    "boxes": (np.int32, (None, 4)),
+    "predicted_iou": (np.float32, (None,)),
+    "stability_score": (np.float32, (None,)),
+    "point_coords": (np.float64, (None, 2)),
+    "crop_boxes": (np.int32, (None, 4)),
+}
+"""Dtype and shape of each array of Masks."""
 
 
 @dataclass(frozen=True)
 class Masks:
     """N masks over one image of H x W pixels.
+
+    Arrays are converted to their dtype and checked once, here. Raises SettingsError where one has
+    another shape or kind, or a mask's runs do not fill the image.
 
     Attributes:
         image_shape: (H, W) of the image, pixels.
@@ -46,9 +66,34 @@ class Masks:
     crop_boxes: NDArray[np.int32]
 
     def __post_init__(self) -> None:
+        # Stored as arrays, past the frozen dataclass
+        object.__setattr__(self, "image_shape", as_image_shape(self.image_shape))
+        for name, (dtype, shape) in _LAYOUT.items():
+            object.__setattr__(self, name, _as_column(getattr(self, name), name, dtype, shape))
+        self._check_runs()
         for name, values in self.attributes().items():
             if len(values) != len(self):
                 raise SettingsError(f"{name} has {len(values)} rows, expected {len(self)}")
+
+    def _check_runs(self) -> None:
+        """Raise SettingsError unless the runs of every mask fill the image."""
+        bounds = self.offsets
+        if len(bounds) == 0 or bounds[0] != 0 or bounds[-1] != len(self.counts):
+            raise SettingsError(
+                f"offsets is {described(bounds)} over {len(self.counts)} counts, expected N + 1 "
+                "positions from 0 to the number of counts"
+            )
+        if (np.diff(bounds) < 0).any():
+            raise SettingsError("offsets has falling positions, expected rising ones")
+        # ends (R + 1,): pixels before each run, over all masks
+        ends = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
+        pixels, expected = np.diff(ends[bounds]), self.image_shape[0] * self.image_shape[1]
+        wrong = np.flatnonzero(pixels != expected)
+        if len(wrong):
+            raise SettingsError(
+                f"runs of mask {wrong[0]} have {pixels[wrong[0]]} pixels, expected {expected} for "
+                f"{self.image_shape} (H, W)"
+            )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -72,12 +117,16 @@ class Masks:
         """Build masks from one run-length code each, and fill in the fields that are None.
 
         Boxes are computed from the runs, scores are 1, points NaN, crops the whole image.
+
+        Raises:
+            SettingsError: as for the class.
         """
-        n = len(runs)
+        image_shape = as_image_shape(image_shape)
+        lengths, counts = _joined(runs)
+        n = len(lengths)
         # offsets (N + 1,): where each mask's runs start in counts (R,)
         offsets = np.zeros(n + 1, np.int64)
-        np.cumsum([len(counts) for counts in runs], out=offsets[1:])
-        counts = np.concatenate(runs) if n else np.zeros(0, np.uint32)
+        np.cumsum(lengths, out=offsets[1:])
         ones = np.ones(n, np.float32)
         whole = np.tile(np.array([0, 0, image_shape[1], image_shape[0]], np.int32), (n, 1))
         return cls(
@@ -95,19 +144,41 @@ class Masks:
     def from_dense(cls, image_shape: tuple[int, int], masks: Iterable[NDArray[np.bool_]]) -> Masks:
         """Encode (H, W) bool arrays, taken one at a time.
 
+        Args:
+            image_shape: (H, W), pixels.
+            masks: an array (N, H, W) bool, or anything that yields arrays (H, W) bool.
+
         Raises:
-            MaskFileError: an array is not of `image_shape`.
+            MaskFileError: a mask is not bool or not of `image_shape`.
+            SettingsError: `image_shape` is no shape, or `masks` yields nothing.
         """
+        shape = as_image_shape(image_shape)
+        try:
+            iterator = iter(masks)
+        except TypeError:
+            raise SettingsError(
+                f"masks is {described(masks)}, expected arrays (H, W) bool"
+            ) from None
         runs = []
-        for index, mask in enumerate(masks):
-            if mask.shape != image_shape:
-                raise MaskFileError(f"mask {index} is {mask.shape}, expected {image_shape} (H, W)")
-            runs.append(rle.encode(mask))
-        return cls.from_runs(image_shape, runs)
+        for index, mask in enumerate(iterator):
+            expected = f"{shape} (H, W) bool"
+            name = f"masks[{index}]"
+            array = as_array(mask, name, expected, shape, kinds="b", error=MaskFileError)
+            runs.append(rle.encode(array))
+        return cls.from_runs(shape, runs)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Masks]) -> Masks:
-        """Join several sets of masks of the same image, in order."""
+        """Join several sets of masks of the same image, in order.
+
+        Raises:
+            SettingsError: no set at all, something else than masks, or images of other shapes.
+        """
+        if not isinstance(parts, (list, tuple)) or not all(isinstance(p, Masks) for p in parts):
+            raise SettingsError(f"parts is {described(parts)}, expected a list of Masks")
+        shapes = {part.image_shape for part in parts}
+        if len(shapes) != 1:
+            raise SettingsError(f"parts has image shapes {sorted(shapes)}, expected exactly one")
         # Each part's offsets move by the number of runs before it
         starts = np.cumsum([0] + [len(part.counts) for part in parts])
         shifted = [
@@ -121,16 +192,39 @@ class Masks:
         return cls(image_shape=parts[0].image_shape, offsets=offsets, **joined)
 
     def runs(self, index: int) -> rle.Counts:
-        """Return the run lengths (R_i,) uint32 of one mask."""
+        """Return the run lengths (R_i,) uint32 of one mask. Raises SettingsError if it is none."""
+        index = self._position(index)
         return self.counts[self.offsets[index] : self.offsets[index + 1]]
 
     def dense(self, index: int) -> NDArray[np.bool_]:
-        """Decode one mask to (H, W) bool."""
+        """Decode one mask to (H, W) bool. Raises SettingsError if there is none at `index`."""
         return rle.decode(self.runs(index), self.image_shape)
 
-    def select(self, index: NDArray[np.intp] | Sequence[int]) -> Masks:
-        """Return the masks at `index` (K,) int, in that order."""
-        index = np.asarray(index, np.intp)
+    def _position(self, index: int) -> int:
+        """Return `index` from 0 to N - 1; negative ones count from the end."""
+        try:
+            return range(len(self))[operator.index(index)]
+        except (IndexError, TypeError):
+            raise SettingsError(
+                f"index is {described(index)}, expected a whole number below {len(self)}"
+            ) from None
+
+    def select(self, index: ArrayLike) -> Masks:
+        """Return some of the masks.
+
+        Args:
+            index: (K,) int, in the order wanted, or (N,) bool; a list will do.
+
+        Raises:
+            SettingsError: something else, or there is no mask at an index.
+        """
+        expected = f"(K,) whole numbers below {len(self)}, or ({len(self)},) bool"
+        chosen = as_array(index, "index", expected, (None,), kinds="iub")
+        try:
+            # An empty list is float64 in NumPy, and no index
+            index = np.arange(len(self))[chosen if chosen.size else []]
+        except IndexError:
+            raise SettingsError(f"index is {described(index)}, expected {expected}") from None
         return Masks.from_runs(
             self.image_shape,
             [self.runs(int(i)) for i in index],
@@ -171,8 +265,7 @@ class Masks:
         Raises:
             SettingsError: an unknown output mode.
         """
-        if output_mode not in OUTPUT_MODES:
-            raise SettingsError(f"output_mode is {output_mode!r}, expected one of {OUTPUT_MODES}")
+        _OUTPUT_MODE.check("output_mode", output_mode)
         areas = self.areas
         return [
             {
@@ -211,6 +304,36 @@ class Coverage:
         steps = np.bincount(self.starts[mine], minlength=self.pixels + 1)
         steps -= np.bincount(self.ends[mine], minlength=self.pixels + 1)
         return np.cumsum(steps[:-1])
+
+
+def as_image_shape(image_shape: Sequence[int]) -> tuple[int, int]:
+    """Return (H, W) as a tuple of two whole numbers. Raises SettingsError."""
+    expected = "(H, W), two whole numbers of at least 1"
+    shape = as_array(image_shape, "image_shape", expected, (2,), kinds="iu")
+    if shape.min() < 1:
+        raise SettingsError(f"image_shape is {tuple(shape.tolist())}, expected {expected}")
+    return int(shape[0]), int(shape[1])
+
+
+def _as_column(values: Any, name: str, dtype: type[np.generic], shape: Shape) -> NDArray[Any]:
+    """Return one of the arrays of Masks in its dtype. Raises SettingsError."""
+    expected = f"{str(shape).replace('None', 'N')} {np.dtype(dtype)}"
+    kinds = "iu" if np.issubdtype(dtype, np.integer) else "iuf"
+    # NaN stands for a point or a score that is not known
+    return as_array(values, name, expected, shape, kinds=kinds, is_finite=False).astype(
+        dtype, copy=False
+    )
+
+
+def _joined(runs: Sequence[rle.Counts]) -> tuple[list[int], rle.Counts]:
+    """Return the number of runs of each mask, and all runs (R,). Raises SettingsError."""
+    expected = "one array (R,) of run lengths for each mask"
+    try:
+        lengths = [len(counts) for counts in runs]
+        joined = np.concatenate(runs) if lengths else np.zeros(0, np.uint32)
+    except (TypeError, ValueError):
+        raise SettingsError(f"runs is {described(runs)}, expected {expected}") from None
+    return lengths, as_array(joined, "runs", expected, (None,), kinds="iu")
 
 
 def _boxes_of_runs(runs: Sequence[rle.Counts], height: int) -> NDArray[np.int32]:

@@ -145,7 +145,9 @@ def test_unknown_output_mode() -> None:
 
 
 def test_mask_of_another_size() -> None:
-    with pytest.raises(MaskFileError, match=r"mask 1 is \(3, 2\), expected \(2, 3\) \(H, W\)"):
+    with pytest.raises(
+        MaskFileError, match=r"masks\[1\] is \(3, 2\) bool, expected \(2, 3\) \(H, W\)"
+    ):
         Masks.from_dense((2, 3), [np.zeros((2, 3), bool), np.zeros((3, 2), bool)])
 
 
