@@ -7,21 +7,34 @@ with Inter-pixel Relations", 2019, step/make_cam.py); the label is its eval_cam.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from samrefine_runtime import backends
+from samrefine_runtime.arguments import (
+    BundleLike,
+    ImageLabelsLike,
+    ImageLike,
+    as_bundle,
+    as_image,
+    as_image_labels,
+    as_session,
+    as_settings,
+)
 from samrefine_runtime.backends import SessionOptions
-from samrefine_runtime.bundle import Bundle, CamSpec
+from samrefine_runtime.bundle import CamSpec
+from samrefine_runtime.checks import as_array
 from samrefine_runtime.errors import BackendError, LabelError, SettingsError
-from samrefine_runtime.image import RgbImage, check_image
+from samrefine_runtime.image import RgbImage
 from samrefine_runtime.labels import MAX_CLASS, LabelMap
-from samrefine_runtime.settings import Settings, real, settings_of, switch, whole
+from samrefine_runtime.settings import Domain, Settings, real, settings_of, switch, whole
 
 _EPSILON = np.float32(1e-5)
 """Added to a map's maximum before the division, as IRN does."""
@@ -61,23 +74,22 @@ class CamSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         # JSON has lists: store a tuple all the same, past the frozen dataclass
-        try:
-            object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
-        except (TypeError, ValueError):
-            raise SettingsError(f"scales is {self.scales!r}, expected numbers") from None
+        scales = as_array(self.scales, "scales", "a list of numbers", (None,), is_finite=False)
+        object.__setattr__(self, "scales", tuple(map(float, scales)))
         if not self.scales or not all(0 < scale <= _MAX_SCALE for scale in self.scales):
             raise SettingsError(
                 f"scales is {self.scales}, expected one or more above 0, at most {_MAX_SCALE}"
             )
 
     @classmethod
-    def of(cls, bundle: Bundle, **given: Any) -> CamSettings:
+    def of(cls, bundle: BundleLike, **given: Any) -> CamSettings:
         """Combine given settings with the bundle's defaults for its classifier, then IRN's.
 
         Raises:
             SettingsError: an unknown name, or a value out of range.
         """
-        return settings_of(cls, given, (bundle.manifest.get("cam") or {}).get("defaults", {}))
+        cam = as_bundle(bundle).manifest.get("cam") or {}
+        return settings_of(cls, given, cam.get("defaults", {}))
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ class CamResult:
 
     def label(self) -> tuple[LabelMap, NDArray[np.float32]]:
         """Return the label (H, W) uint8 and its confidence (H, W) float32, as `cam_to_label`."""
-        return cam_to_label(self.maps, self.classes, self.background)
+        return _label_of(self.maps, self.classes, self.background)
 
 
 class CamClassifier:
@@ -104,58 +116,60 @@ class CamClassifier:
 
     def __init__(
         self,
-        bundle: Bundle,
-        settings: CamSettings | None = None,
+        bundle: BundleLike,
+        settings: CamSettings | Mapping[str, Any] | None = None,
         *,
-        session: SessionOptions | None = None,
+        session: SessionOptions | Mapping[str, Any] | None = None,
     ):
         """Open the bundle's classifier.
 
         Args:
-            bundle: a bundle with a `cam` graph.
-            settings: None for the bundle's defaults.
-            session: how the graph is run, None for SessionOptions().
+            bundle: a bundle with a `cam` graph; a Bundle, its folder, or "demo".
+            settings: or a dict of fields over the bundle's defaults; None for these defaults.
+            session: how the graph is run, or a dict of fields; None for SessionOptions().
 
         Raises:
             BundleError: the bundle holds no classifier.
             BackendError: the backend cannot run it.
-            SettingsError: the bundle's defaults are out of range.
+            SettingsError: a setting, or a default of the bundle, is unknown or out of range.
         """
+        bundle = as_bundle(bundle)
         self.cam: CamSpec = bundle.require_cam()
-        self.settings = settings or CamSettings.of(bundle)
-        self._session = backends.open(bundle.graph("cam"), session or SessionOptions())
+        self.settings = as_settings(
+            CamSettings, settings, "settings", partial(CamSettings.of, bundle)
+        )
+        self._session = backends.open(bundle.graph("cam"), as_session(session))
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Foreground class names; label value v is classes[v - 1]."""
         return self.cam.classes
 
-    def run(self, image: RgbImage, image_labels: NDArray[np.bool_] | None = None) -> CamResult:
+    def run(self, image: ImageLike, image_labels: ImageLabelsLike | None = None) -> CamResult:
         """Compute the activation maps of one image.
 
         Without `image_labels` the classes are predicted: the logits at the scale closest to 1,
         averaged over the image and its flip, through a sigmoid.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
-            image_labels: (C,) bool, the classes in the image; None to predict them.
+            image: (H, W, 3) uint8 RGB, an image file, or a Pillow image.
+            image_labels: the classes in the image, (C,) bool or their names; None to predict them.
 
         Raises:
-            ImageError: the image has another layout.
-            LabelError: `image_labels` is not (C,) bool.
+            ImageError: the image cannot be read or has another layout.
+            LabelError: `image_labels` has another length, or names an unknown class.
             BackendError: the graph fails, or its output does not fit the manifest.
             MemoryError: not even one view of the image fits into memory.
         """
-        check_image(image)
-        if image_labels is not None:
-            check_image_labels(image_labels, len(self.cam.classes))
+        image = as_image(image)
+        given = None if image_labels is None else as_image_labels(image_labels, self.cam.classes)
         height, width = image.shape[:2]
         small = _at_most(image, self.settings.max_side)
         # Predict the classes at the scale closest to 1: half and double are equally far
         scales = sorted(self.settings.scales, key=lambda scale: abs(math.log(scale)))
         maps, logits = self._forward_scale(small, scales[0])
         probabilities = sigmoid(logits)
-        present = self._present(probabilities) if image_labels is None else image_labels
+        present = self._present(probabilities) if given is None else given
         classes = np.flatnonzero(present) + 1
         if len(classes) == 0:
             empty = np.zeros((0, height, width), np.float32)
@@ -230,17 +244,17 @@ class CamClassifier:
 
 
 def cam_to_label(
-    maps: NDArray[np.float32],
-    classes: NDArray[np.integer[Any]],
-    background: float | NDArray[np.float32] = 0.15,
+    maps: ArrayLike,
+    classes: ArrayLike,
+    background: float | ArrayLike = 0.15,
 ) -> tuple[LabelMap, NDArray[np.float32]]:
     """Compute the pseudo label: at each pixel the class of the highest map above the background.
 
     Ties go to the background, then to the lower class.
 
     Args:
-        maps: (K, H, W), 0 to 1, K at least 0.
-        classes: (K,) label values, 1 to 254, ascending.
+        maps: (K, H, W) numbers, 0 to 1, K at least 0.
+        classes: (K,) label values, 1 to 254, ascending; a list of them will do.
         background: one score, 0 to 1, or a map (H, W) of scores.
 
     Returns:
@@ -249,10 +263,28 @@ def cam_to_label(
         background with confidence 1.
 
     Raises:
-        LabelError: shapes that do not fit each other, or label values out of range.
+        LabelError: shapes that do not fit each other, NaN, or label values out of range.
         SettingsError: a background score outside 0 to 1.
     """
-    _check_label_input(maps, classes, background)
+    stack = as_array(maps, "maps", "(K, H, W) finite numbers", (None,) * 3, error=LabelError)
+    expected = f"({len(stack)},) label values, 1 to {MAX_CLASS}, as many as maps"
+    values = as_array(classes, "classes", expected, (len(stack),), kinds="iu", error=LabelError)
+    if len(values) and not (values.min() >= 1 and values.max() <= MAX_CLASS):
+        raise LabelError(f"classes is {values.tolist()}, expected {expected}")
+    # The background is a number, or as the maps
+    if isinstance(background, (np.ndarray, list, tuple)):
+        shape = stack.shape[1:]
+        expected = f"a number or a map {shape} of finite numbers"
+        scores = as_array(background, "background", expected, shape, error=LabelError)
+        return _label_of(stack, values, scores)
+    Domain(float, 0, 1).check("background", background)
+    return _label_of(stack, values, cast(float, background))
+
+
+def _label_of(
+    maps: NDArray[Any], classes: NDArray[Any], background: float | NDArray[Any]
+) -> tuple[LabelMap, NDArray[np.float32]]:
+    """Compute what `cam_to_label` returns, of arguments that fit each other."""
     if len(maps) == 0:
         return np.zeros(maps.shape[1:], np.uint8), np.ones(maps.shape[1:], np.float32)
     # best, winner (H, W): value and class of the highest map; argmax takes the first of equals
@@ -261,15 +293,6 @@ def cam_to_label(
     winner = classes.astype(np.uint8)[maps.argmax(axis=0)]
     label = np.where(foreground, winner, np.uint8(0))
     return label, np.where(foreground, best, 1 - best).astype(np.float32, copy=False)
-
-
-def check_image_labels(image_labels: NDArray[np.bool_], classes: int) -> None:
-    """Raise LabelError unless `image_labels` is (classes,) bool."""
-    if image_labels.shape != (classes,) or image_labels.dtype != np.bool_:
-        raise LabelError(
-            f"image labels are {image_labels.shape} {image_labels.dtype}, "
-            f"expected ({classes},) bool"
-        )
 
 
 def resize_maps(maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -315,22 +338,3 @@ def _network_input(image: RgbImage, cam: CamSpec) -> NDArray[np.float32]:
 def _with_flip(view: NDArray[np.float32]) -> NDArray[np.float32]:
     """Append the horizontally flipped view: (1, 3, h, w) to (2, 3, h, w)."""
     return np.concatenate([view, view[:, :, :, ::-1]])
-
-
-def _check_label_input(
-    maps: NDArray[np.float32],
-    classes: NDArray[np.integer[Any]],
-    background: float | NDArray[np.float32],
-) -> None:
-    """Raise LabelError or SettingsError unless the arguments of `cam_to_label` fit each other."""
-    if maps.ndim != 3 or classes.shape != maps.shape[:1]:
-        raise LabelError(
-            f"maps are {maps.shape} and classes {classes.shape}, expected (K, H, W) and (K,)"
-        )
-    if len(classes) and not (classes.min() >= 1 and classes.max() <= MAX_CLASS):
-        raise LabelError(f"classes are {classes.tolist()}, expected label values 1 to {MAX_CLASS}")
-    if isinstance(background, np.ndarray):
-        if background.shape != maps.shape[1:]:
-            raise LabelError(f"background is {background.shape}, expected {maps.shape[1:]}")
-    elif not 0 <= background <= 1:
-        raise SettingsError(f"background score is {background}, expected 0 to 1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime.arguments import Progress, as_progress
+from samrefine_runtime.checks import StrPath, as_path
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.labels import IGNORE, MAX_CLASS, VOC_CLASSES, LabelMap, read_label
+from samrefine_runtime.settings import Domain
 
 Confusion = NDArray[np.int64]
 """(C, C) int64 pixels, rows ground truth, columns prediction."""
@@ -70,10 +72,10 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: str | Path,
-    ground_truth: str | Path,
+    predictions: StrPath,
+    ground_truth: StrPath,
     num_classes: int = len(VOC_CLASSES),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Compare every `<id>.png` of a ground-truth folder with its namesake in `predictions`.
 
@@ -84,19 +86,21 @@ def evaluate(
         predictions: folder of predicted label maps.
         ground_truth: folder of true label maps, which decides the images.
         num_classes: number of classes C with background, 2 to 255.
-        progress: called with (images done, images in all) after each image.
+        progress: called with (images done, images in all) after each image, None for nothing.
 
     Raises:
         SettingsError: a folder is missing, the ground truth is empty, or `num_classes` is not
-            2 to 255.
+            2 to 255; an argument of another type.
     """
-    if not 2 <= num_classes <= MAX_CLASS + 1:
-        raise SettingsError(f"num_classes is {num_classes}, expected 2 to {MAX_CLASS + 1}")
+    Domain(int, 2, MAX_CLASS + 1).check("num_classes", num_classes)
+    step = as_progress(progress)
+    predictions = as_path(predictions, "predictions")
+    ground_truth = as_path(ground_truth, "ground_truth")
     for folder in (predictions, ground_truth):
-        if not Path(folder).is_dir():
+        if not folder.is_dir():
             raise SettingsError(f"{folder}: no such folder")
     # Hidden files are skipped: macOS adds `._` files with the suffix of the original
-    references = sorted(path for path in Path(ground_truth).glob("*.png") if path.name[0] != ".")
+    references = sorted(path for path in ground_truth.glob("*.png") if path.name[0] != ".")
     if not references:
         raise SettingsError(f"{ground_truth}: no PNG label maps here")
     # total (C, C): the pixels of all images are added up before any ratio, as VOC does
@@ -104,7 +108,7 @@ def evaluate(
     missing: list[str] = []
     skipped: list[str] = []
     for done, reference in enumerate(references, 1):
-        prediction = Path(predictions) / reference.name
+        prediction = predictions / reference.name
         if prediction.is_file():
             try:
                 total += _compare_files(prediction, reference, num_classes)
@@ -112,8 +116,7 @@ def evaluate(
                 skipped.append(str(error))
         else:
             missing.append(reference.stem)
-        if progress is not None:
-            progress(done, len(references))
+        step(done, len(references))
     return Evaluation(total, len(references) - len(missing) - len(skipped), missing, skipped)
 
 

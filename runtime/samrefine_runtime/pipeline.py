@@ -5,18 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from samrefine_runtime.arguments import (
+    BundleLike,
+    ImageLabelsLike,
+    ImageLike,
+    Progress,
+    as_bundle,
+    as_image,
+    as_settings,
+)
 from samrefine_runtime.backends import SessionOptions
-from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.cam import CamClassifier, CamSettings
-from samrefine_runtime.image import RgbImage, check_image
 from samrefine_runtime.refine import RefineSettings, refine
 from samrefine_runtime.results import LabelResult
-from samrefine_runtime.sam.generator import MaskGenerator, Progress
+from samrefine_runtime.sam.generator import MaskGenerator
+from samrefine_runtime.sam.settings import GeneratorSettings
 
 PROMPTS = "guided"
 """The prompt mode where none is given: only masks near the pseudo label can matter to SEPL."""
@@ -27,21 +33,23 @@ class Labeler:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: BundleLike,
         *,
-        generator: Mapping[str, Any] | None = None,
-        cam: CamSettings | None = None,
-        refinement: RefineSettings | None = None,
-        session: SessionOptions | None = None,
+        generator: GeneratorSettings | Mapping[str, Any] | None = None,
+        cam: CamSettings | Mapping[str, Any] | None = None,
+        refinement: RefineSettings | Mapping[str, Any] | None = None,
+        session: SessionOptions | Mapping[str, Any] | None = None,
     ):
         """Open the bundle's graphs.
 
+        Settings are objects of their class, or dicts of its fields, which come over the bundle's
+        defaults; None for these defaults.
+
         Args:
-            bundle: holds SAM and a classifier.
-            generator: fields of GeneratorSettings over the bundle's defaults; prompts are
-                "guided" where it does not say otherwise.
-            cam: None for the bundle's defaults.
-            refinement: None for RefineSettings.of(bundle), which is cautious.
+            bundle: holds SAM and a classifier; a Bundle, its folder, or "demo".
+            generator: everything mode; prompts are "guided" where a dict does not say otherwise.
+            cam: activation maps and pseudo label.
+            refinement: which masks a class takes; RefineSettings.of(bundle) is cautious.
             session: how the graphs are run, None for SessionOptions().
 
         Raises:
@@ -49,10 +57,19 @@ class Labeler:
             BackendError: no backend here can run the graphs.
             SettingsError: an unknown or impossible setting.
         """
+        bundle = as_bundle(bundle)
+        settings = as_settings(
+            GeneratorSettings,
+            generator,
+            "generator",
+            lambda **given: GeneratorSettings.of(bundle, **{"prompts": PROMPTS, **given}),
+        )
+        self.refinement = as_settings(
+            RefineSettings, refinement, "refinement", partial(RefineSettings.of, bundle)
+        )
+        cam = as_settings(CamSettings, cam, "cam", partial(CamSettings.of, bundle))
         self.classifier = CamClassifier(bundle, cam, session=session)
-        settings = {"prompts": PROMPTS, **(generator or {})}
-        self.generator = MaskGenerator(bundle, session=session, **settings)
-        self.refinement = refinement or RefineSettings.of(bundle)
+        self.generator = MaskGenerator(bundle, session=session, **vars(settings))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,23 +78,24 @@ class Labeler:
 
     def label(
         self,
-        image: RgbImage,
-        image_labels: NDArray[np.bool_] | None = None,
+        image: ImageLike,
+        image_labels: ImageLabelsLike | None = None,
         *,
-        progress: Progress = lambda done, total: None,
+        progress: Progress | None = None,
     ) -> LabelResult:
         """Label one image.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
-            image_labels: (C,) bool, the classes in the image; None to predict them.
-            progress: called after every batch of prompts.
+            image: (H, W, 3) uint8 RGB, an image file, or a Pillow image.
+            image_labels: the classes in the image, (C,) bool or their names; None to predict them.
+            progress: called with (prompts done, prompts in all) after every batch of prompts.
 
         Raises:
-            ImageError: the image is not (H, W, 3) uint8 or is empty.
-            LabelError: image_labels has another length.
+            ImageError: the image cannot be read, is not (H, W, 3) uint8 or is empty.
+            LabelError: image_labels has another length, or names an unknown class.
+            SettingsError: progress cannot be called.
         """
-        check_image(image)
+        image = as_image(image)
         seconds: dict[str, float] = {}
         with _timed(seconds, "cam"):
             cam = self.classifier.run(image, image_labels)

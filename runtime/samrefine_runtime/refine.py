@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.errors import LabelError
+from samrefine_runtime.arguments import BundleLike, LabelLike, as_bundle, as_label
+from samrefine_runtime.checks import described
+from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.labels import IGNORE, MAX_CLASS, LabelMap, check_label
 from samrefine_runtime.masks.masks import Coverage, Masks
 from samrefine_runtime.settings import Settings, choice, real, settings_of, whole
@@ -65,24 +66,24 @@ class RefineSettings(Settings):
     class."""
 
     @classmethod
-    def of(cls, bundle: Bundle | None, **given: Any) -> RefineSettings:
+    def of(cls, bundle: BundleLike | None, **given: Any) -> RefineSettings:
         """Combine given settings with the bundle's defaults, then cautious ones.
 
         A model may not understand the images it is used on; the paper's own settings, which are
         this class's defaults, take every mask as it is.
 
         Args:
-            bundle: where the masks come from, None if that is not known.
+            bundle: where the masks come from, a folder or "demo" too; None if that is not known.
             given: any field.
 
         Raises:
             SettingsError: an unknown name, or a value out of range.
         """
-        defaults = {} if bundle is None else bundle.defaults
+        defaults = {} if bundle is None else as_bundle(bundle).defaults
         return settings_of(cls, given, {"min_trust": CAUTIOUS, **defaults})
 
 
-def refine_labels(pseudo_label: LabelMap, masks: Masks, **settings: Any) -> LabelMap:
+def refine_labels(pseudo_label: LabelLike, masks: Masks, **settings: Any) -> LabelMap:
     """Refine a pseudo label with the masks of the same image.
 
     Classes are processed in ascending order. A class takes the masks that fit it and are not taken
@@ -91,8 +92,8 @@ def refine_labels(pseudo_label: LabelMap, masks: Masks, **settings: Any) -> Labe
     Label pixels inside masks that no class takes become background.
 
     Args:
-        pseudo_label: (H, W) uint8; 255 is no class and becomes background.
-        masks: masks of the same image.
+        pseudo_label: (H, W) uint8 or a label PNG; 255 is no class and becomes background.
+        masks: masks of the same image; `Masks.from_dense` makes them of (H, W) bool arrays.
         settings: any field of RefineSettings.
 
     Returns:
@@ -100,9 +101,15 @@ def refine_labels(pseudo_label: LabelMap, masks: Masks, **settings: Any) -> Labe
 
     Raises:
         LabelError: another dtype, another shape than the masks, or a class out of range.
-        SettingsError: an unknown setting, or one out of range.
+        SettingsError: no Masks, an unknown setting, or one out of range.
     """
-    return refine(pseudo_label, masks, settings_of(RefineSettings, settings))
+    if not isinstance(masks, Masks):
+        raise SettingsError(
+            f"masks is {described(masks)}, expected Masks; Masks.from_dense makes them of (H, W) "
+            "bool arrays"
+        )
+    label = as_label(pseudo_label, "pseudo label")
+    return refine(label, masks, settings_of(RefineSettings, settings))
 
 
 def refine(pseudo_label: LabelMap, masks: Masks, settings: RefineSettings) -> LabelMap:

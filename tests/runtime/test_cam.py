@@ -313,7 +313,7 @@ def test_label_values_out_of_range(value: int) -> None:
 
 def test_background_out_of_range() -> None:
     maps = np.zeros((1, 2, 2), np.float32)
-    with pytest.raises(SettingsError, match="expected 0 to 1"):
+    with pytest.raises(SettingsError, match=r"^background is .*, expected a number from 0 to 1"):
         cam_to_label(maps, np.array([1]), 1.5)
     with pytest.raises(LabelError, match="background is"):
         cam_to_label(maps, np.array([1]), np.zeros((3, 3), np.float32))

@@ -116,5 +116,7 @@ def test_wrong_folders_and_classes(folders: tuple[Path, Path], tmp_path: Path) -
         evaluate(tmp_path / "nowhere", truth)
     with pytest.raises(SettingsError, match="empty: no PNG label maps"):
         evaluate(predictions, tmp_path / "empty")
-    with pytest.raises(SettingsError, match="num_classes is 1, expected 2 to 255"):
+    with pytest.raises(
+        SettingsError, match="num_classes is 1, expected a whole number from 2 to 255"
+    ):
         evaluate(predictions, truth, num_classes=1)

@@ -88,6 +88,7 @@ LAYERS = (
     {"checks", "registry", "settings", "atomic", "labels", "image", "names"},
     {"bundle", "masks"},
     {"backends", "trust"},
+    {"arguments"},
     {"sam", "cam", "refine", "evaluate", "formats", "runs"},
     {"results"},
     {"report"},

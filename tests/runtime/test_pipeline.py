@@ -130,7 +130,7 @@ def test_settings_reach_their_stage(bundle: Bundle) -> None:
 def test_what_does_not_fit(bundle: Bundle, labeler: Labeler) -> None:
     with pytest.raises(ImageError, match="expected"):
         labeler.label(np.zeros((4, 5), np.uint8))
-    with pytest.raises(LabelError, match=r"image labels are \(2,\) bool, expected \(3,\) bool"):
+    with pytest.raises(LabelError, match=r"image_labels is \(2,\) bool, expected \(3,\) bool"):
         labeler.label(squares(), np.ones(2, bool))
     with pytest.raises(BundleError, match="holds no CAM classifier"):
         Labeler(replace(bundle, cam=None))

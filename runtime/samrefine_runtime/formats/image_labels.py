@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime.arguments import unknown_class
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.jsonfile import read_json
 from samrefine_runtime.image import IMAGE_SUFFIXES
@@ -23,9 +23,6 @@ ImageLabels = dict[str, NDArray[np.bool_]]
 
 MAX_XML_BYTES = 16 << 20
 """Largest VOC annotation that is parsed, 16 MiB; VOC's own have a few kB."""
-
-_LISTED = 20
-"""Class names that a message lists at most."""
 
 _Entry = tuple[str, str, list[str]]
 """Place for messages (file, or file and line), image id, class names."""
@@ -82,22 +79,13 @@ def _gather(entries: Iterable[_Entry], classes: tuple[str, ...]) -> ImageLabels:
         present = np.zeros(len(classes), np.bool_)
         for name in names:
             if name not in classes:
-                raise LabelError(f"{where}: {image_id}: {_unknown(name, classes)}")
+                raise LabelError(f"{where}: {image_id}: {unknown_class(name, classes)}")
             present[classes.index(name)] = True
         # An image listed twice with the same labels is harmless
         earlier = labels.setdefault(image_id, present)
         if not np.array_equal(earlier, present):
             raise LabelError(f"{where}: {image_id} is listed twice with different labels")
     return labels
-
-
-def _unknown(name: str, classes: Sequence[str]) -> str:
-    """Describe an unknown class, with similar names or else the first known ones."""
-    close = difflib.get_close_matches(name, classes, n=3)
-    if close:
-        return f"unknown class {short(name)}, did you mean {' or '.join(close)}?"
-    known = ", ".join(classes[:_LISTED]) + (", ..." if len(classes) > _LISTED else "")
-    return f"unknown class {short(name)}, known are {known}"
 
 
 def _image_id(name: str) -> str:
@@ -119,7 +107,7 @@ def _csv_entries(path: Path, classes: Sequence[str]) -> Iterator[_Entry]:
     listed = [cell.lower() for cell in header[1:]] == ["labels"]
     for name in [] if listed else header[1:]:
         if name not in classes:
-            raise LabelError(f"{path}: header: {_unknown(name, classes)}")
+            raise LabelError(f"{path}: header: {unknown_class(name, classes)}")
     # One image per row
     for line, row in rows:
         where = f"{path}:{line}"

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime.arguments import (
+    BundleLike,
+    ImageLike,
+    LabelLike,
+    Progress,
+    as_bundle,
+    as_image,
+    as_label,
+    as_progress,
+    as_session,
+)
 from samrefine_runtime.backends import SessionOptions
-from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.errors import SettingsError
-from samrefine_runtime.image import RgbImage, check_image
-from samrefine_runtime.labels import LabelMap
+from samrefine_runtime.checks import as_array
+from samrefine_runtime.image import RgbImage
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.masks.nms import box_nms
@@ -25,9 +34,6 @@ from samrefine_runtime.sam.point_decoder import Decoded, PointDecoder, PreparedI
 from samrefine_runtime.sam.prompts import PROMPT_MODES, points_in, prompt_region, uncovered
 from samrefine_runtime.sam.settings import GeneratorSettings
 
-Progress = Callable[[int, int], None]
-"""Called with (prompts done, prompts in all)."""
-
 
 class MaskGenerator:
     """SamAutomaticMaskGenerator without torch: the same parameters, masks and order.
@@ -37,18 +43,18 @@ class MaskGenerator:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: BundleLike,
         points_per_side: int | None = None,
         *,
-        session: SessionOptions | None = None,
+        session: SessionOptions | Mapping[str, Any] | None = None,
         **settings: Any,
     ):
         """Open the bundle's graphs.
 
         Args:
-            bundle: holds SAM.
+            bundle: holds SAM; a Bundle, its folder, or "demo".
             points_per_side: see GeneratorSettings.
-            session: how the graphs are run, None for SessionOptions().
+            session: how the graphs are run, or a dict of fields; None for SessionOptions().
             settings: any field of GeneratorSettings.
 
         Raises:
@@ -58,6 +64,7 @@ class MaskGenerator:
         """
         if points_per_side is not None:
             settings["points_per_side"] = points_per_side
+        bundle, session = as_bundle(bundle), as_session(session)
         self.settings = GeneratorSettings.of(bundle, **settings)
         self.sam = bundle.require_sam()
         self.encoder = ImageEncoder(bundle, session)
@@ -72,41 +79,46 @@ class MaskGenerator:
 
     def generate(
         self,
-        image: RgbImage,
+        image: ImageLike,
         *,
-        pseudo_label: LabelMap | None = None,
+        pseudo_label: LabelLike | None = None,
         region: NDArray[np.bool_] | None = None,
-        progress: Progress = lambda done, total: None,
+        progress: Progress | None = None,
     ) -> Masks:
         """Find all masks of an image.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
-            pseudo_label: (H, W) uint8; needed by prompt modes that look near it, else not used.
+            image: (H, W, 3) uint8 RGB, an image file, or a Pillow image.
+            pseudo_label: (H, W) uint8 or a label PNG; needed by prompt modes that look near it,
+                else not used.
             region: (H, W) bool, where points may be asked; None for what the prompt mode says.
-            progress: called after every batch of prompts.
+            progress: called with (prompts done, prompts in all) after every batch of prompts.
 
         Returns:
             Masks in the order of SamAutomaticMaskGenerator: by predicted IoU within a crop, small
             crops first.
 
         Raises:
-            ImageError: the image is not (H, W, 3) uint8 or is empty.
-            SettingsError: the region has another shape than the image, or the prompt mode needs
+            ImageError: the image cannot be read, is not (H, W, 3) uint8 or is empty.
+            LabelError: the pseudo label is not (H, W) uint8.
+            SettingsError: the region is not bool of the image's shape, or the prompt mode needs
                 a pseudo label that is not given.
         """
-        settings, image_shape = self.settings, check_image(image).shape[:2]
+        settings, image, step = self.settings, as_image(image), as_progress(progress)
+        image_shape = image.shape[:2]
+        label = None if pseudo_label is None else as_label(pseudo_label, "pseudo label")
         if region is None:
-            region = prompt_region(settings.prompts, pseudo_label, image_shape)
-        elif region.shape != image_shape:
-            raise SettingsError(f"region is {region.shape}, expected {image_shape} (H, W)")
+            region = prompt_region(settings.prompts, label, image_shape)
+        else:
+            expected = f"{image_shape} (H, W) bool"
+            region = as_array(region, "region", expected, image_shape, kinds="b")
         # Choose the prompts of every crop
         places = crops(image_shape, settings.crop_n_layers, settings.crop_overlap_ratio)
         rounds = [
             [points_in(crop, grid, region) for grid in self._rounds[crop.layer]] for crop in places
         ]
         # Find the masks of every crop
-        counter = _Counter(sum(len(points) for crop in rounds for points in crop), progress)
+        counter = _Counter(sum(len(points) for crop in rounds for points in crop), step)
         parts = [
             self._masks_of_crop(image, crop, points, counter)
             for crop, points in zip(places, rounds, strict=True)
@@ -120,7 +132,7 @@ class MaskGenerator:
             masks = remove_small_regions(masks, settings.min_mask_region_area, nms_thresh)
         return masks
 
-    def records(self, image: RgbImage) -> list[dict[str, Any]]:
+    def records(self, image: ImageLike) -> list[dict[str, Any]]:
         """Return what `SamAutomaticMaskGenerator.generate` does, in the settings' output_mode."""
         return self.generate(image).to_records(self.settings.output_mode)
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.arguments import BundleLike, as_bundle
+from samrefine_runtime.checks import as_array, described
 from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.masks.masks import OUTPUT_MODES, OutputMode
 from samrefine_runtime.sam.grids import Points, point_grids
@@ -66,7 +68,7 @@ class GeneratorSettings(Settings):
         1, 1, help="Factor by which the grid is thinned per crop layer."
     )
     """The grid of layer n has points_per_side / factor^n points per side."""
-    point_grids: Sequence[Points] | None = None
+    point_grids: Sequence[ArrayLike] | None = None
     """Custom points (N, 2) XY in [0, 1] for each crop layer, instead of points_per_side."""
     min_mask_region_area: int = whole(
         0, 0, help="Fill holes and drop islands below this area, pixels."
@@ -79,13 +81,16 @@ class GeneratorSettings(Settings):
         if (self.points_per_side is None) == (self.point_grids is None):
             raise SettingsError("exactly one of points_per_side and point_grids is needed")
         super().__post_init__()
+        if self.point_grids is not None:
+            # Stored as arrays, past the frozen dataclass
+            object.__setattr__(self, "point_grids", _as_grids(self.point_grids))
         if self.point_grids is not None and len(self.point_grids) <= self.crop_n_layers:
             raise SettingsError(
                 f"point_grids has {len(self.point_grids)} grids, expected one per crop layer "
                 f"({self.crop_n_layers + 1})"
             )
         for layer, grid in enumerate(self.grids()):
-            if grid.ndim != 2 or grid.shape[1] != 2 or len(grid) == 0:
+            if len(grid) == 0:
                 raise SettingsError(
                     f"the grid of crop layer {layer} is {grid.shape}, expected points (N, 2)"
                 )
@@ -99,14 +104,35 @@ class GeneratorSettings(Settings):
         )
 
     @classmethod
-    def of(cls, bundle: Bundle, **given: Any) -> GeneratorSettings:
+    def of(cls, bundle: BundleLike, **given: Any) -> GeneratorSettings:
         """Combine given settings with the bundle's defaults, then SAM's.
 
         Raises:
             SettingsError: an unknown name, or a value out of range.
         """
-        defaults = dict(bundle.defaults)
+        defaults = dict(as_bundle(bundle).defaults)
         if given.get("point_grids") is not None:
             # Grids given by the caller replace the bundle's points_per_side.
             defaults["points_per_side"] = None
         return settings_of(cls, given, defaults)
+
+
+def _as_grids(given: Sequence[ArrayLike]) -> list[Points]:
+    """Return custom grids as arrays (N, 2). Raises SettingsError unless they are in [0, 1]."""
+    expected = "points (N, 2) XY in [0, 1]"
+    try:
+        grids = list(given)
+    except TypeError:
+        raise SettingsError(
+            f"point_grids is {described(given)}, expected a list of {expected}"
+        ) from None
+    names = [f"point_grids[{layer}]" for layer in range(len(grids))]
+    arrays = [
+        as_array(grid, name, expected, (None, 2)) for name, grid in zip(names, grids, strict=True)
+    ]
+    for name, grid in zip(names, arrays, strict=True):
+        if grid.min(initial=0) < 0 or grid.max(initial=1) > 1:
+            raise SettingsError(
+                f"{name} has values from {grid.min()} to {grid.max()}, expected {expected}"
+            )
+    return arrays

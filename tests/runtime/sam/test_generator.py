@@ -146,7 +146,7 @@ def test_empty_region_gives_no_masks_and_needs_no_time(bundle: Bundle) -> None:
 
 
 def test_region_of_another_size(bundle: Bundle) -> None:
-    with pytest.raises(SettingsError, match=r"region is \(9, 9\), expected \(48, 72\)"):
+    with pytest.raises(SettingsError, match=r"region is \(9, 9\) bool, expected \(48, 72\)"):
         make(bundle).generate(IMAGE, region=np.ones((9, 9), bool))
 
 
@@ -284,7 +284,7 @@ def test_settings_come_from_keywords_then_bundle_then_sam(bundle: Bundle) -> Non
         ),
         (
             {"point_grids": [np.zeros((2, 3))], "points_per_side": None},
-            r"grid of crop layer 0 is \(2, 3\), expected points \(N, 2\)",
+            r"point_grids\[0\] is \(2, 3\) float64, expected points \(N, 2\)",
         ),
     ],
     ids=str,
