@@ -11,6 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from samrefine_export.errors import CheckpointError, first_line
+from samrefine_runtime.settings import Domain
+
+SEED = Domain(int, 0, 2**63 - 1, is_optional=True)
+"""What torch takes as the seed of random weights; None where there is a checkpoint."""
 
 _WRAPPERS = ("state_dict", "model")
 """Keys under which training scripts store the weights."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +17,14 @@ from torch import Tensor, nn
 from samrefine_export.bundle_writer import BundleWriter
 from samrefine_export.cam.archs import build_network
 from samrefine_export.cam.networks import CamNetwork
-from samrefine_export.checkpoints import read_checkpoint
-from samrefine_export.errors import ExportError
+from samrefine_export.checkpoints import SEED, read_checkpoint
+from samrefine_export.errors import CheckpointError, ExportError
 from samrefine_runtime.bundle import sha256_of
+from samrefine_runtime.cam import CamSettings
+from samrefine_runtime.checks import StrPath, as_path, described
 from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.labels import MAX_CLASS
+from samrefine_runtime.settings import Domain, settings_of
 
 OPSET = 18
 """Operator set of the graph."""
@@ -28,7 +32,8 @@ OPSET = 18
 TOLERANCE = 1e-4
 """Largest difference between graph and torch, relative to the largest value."""
 
-"""Label maps are uint8 with 0 for background and 255 for void."""
+_TEXT, _OPTIONAL_TEXT = Domain(str), Domain(str, is_optional=True)
+_STRIDE = Domain(int, 1, 1, is_optional=True)
 
 _CALIBRATED = (4, 3, 96, 96)
 """(B, 3, H, W) of the noise that random networks are calibrated with."""
@@ -42,12 +47,12 @@ _CHECKED = ((1, 3, 97, 65), (3, 3, 64, 112))
 
 def export_cam(
     arch: str,
-    checkpoint: str | Path | None,
-    classes: str | Path | Sequence[str],
-    out: str | Path,
+    checkpoint: StrPath | None,
+    classes: StrPath | Sequence[str],
+    out: StrPath,
     *,
     random_weights: int | None = None,
-    recam_predictor: str | Path | None = None,
+    recam_predictor: StrPath | None = None,
     last_stride: int | None = None,
     name: str | None = None,
 ) -> None:
@@ -68,15 +73,22 @@ def export_cam(
         name: the bundle's name, by default that of its folder.
 
     Raises:
-        SettingsError: unknown architecture, contradicting arguments, an unusable class list.
+        SettingsError: unknown architecture, contradicting arguments, an argument of another type,
+            an unusable class list.
         CheckpointError: unreadable weights, or weights of another network or of other classes.
         ExportError: the network has no class activation maps, or its graph differs from torch.
         BundleError: `out` holds something other than a sound bundle.
     """
+    _TEXT.check("arch", arch)
+    for file, what in ((checkpoint, "checkpoint"), (recam_predictor, "recam_predictor")):
+        if file is not None:
+            as_path(file, what, CheckpointError)
+    _check_target(out, random_weights, name)
+    _STRIDE.check("last_stride", last_stride)
     names = classes_of(classes)
     _check_weights_source(arch, checkpoint, random_weights)
-    state = None if checkpoint is None else read_checkpoint(checkpoint)
-    recam_state = None if recam_predictor is None else read_checkpoint(recam_predictor)
+    state = None if checkpoint is None else read_checkpoint(Path(checkpoint))
+    recam_state = None if recam_predictor is None else read_checkpoint(Path(recam_predictor))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_weights or 0)
         network = build_network(
@@ -102,8 +114,8 @@ def export_cam(
 
 def export_cam_network(
     network: CamNetwork,
-    classes: str | Path | Sequence[str],
-    out: str | Path,
+    classes: StrPath | Sequence[str],
+    out: StrPath,
     *,
     arch: str = "custom",
     checkpoint_sha256: str | None = None,
@@ -126,11 +138,19 @@ def export_cam_network(
         name: the bundle's name, by default that of its folder.
 
     Raises:
-        SettingsError: an unusable class list.
+        SettingsError: an unusable class list, an argument of another type, or defaults that are no
+            settings.
         ExportError: maps or logits of an unexpected shape, or a graph that differs from torch by
             more than TOLERANCE of the largest value.
         BundleError: `out` holds something other than a sound bundle.
     """
+    if not isinstance(network, CamNetwork):
+        raise SettingsError(f"network is {described(network)}, expected a CamNetwork")
+    _TEXT.check("arch", arch)
+    _OPTIONAL_TEXT.check("checkpoint_sha256", checkpoint_sha256)
+    _check_target(out, random_weights, name)
+    if defaults is not None:
+        _check_defaults(defaults)
     names = classes_of(classes)
     module = _MapsAndLogits(network).eval()
     check_outputs(module, network, len(names))
@@ -147,7 +167,7 @@ def export_cam_network(
         section["random_weights"] = random_weights
     if defaults:
         section["defaults"] = dict(defaults)
-    with BundleWriter(out, name) as writer:
+    with BundleWriter(Path(out), name) as writer:
         graph = writer.staging / "cam.onnx"
         write_graph(module, graph)
         check_graph(module, graph)
@@ -155,13 +175,13 @@ def export_cam_network(
         writer.set("cam", section)
 
 
-def read_classes(path: str | Path) -> tuple[str, ...]:
+def read_classes(path: StrPath) -> tuple[str, ...]:
     """Read class names from a file: one per line, or a JSON list of strings.
 
     Raises:
         SettingsError: no such file, not text, not a list of names, empty, or a name twice.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -174,15 +194,18 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
         raise SettingsError(f"{path} is not a valid JSON list ({error})") from error
 
 
-def classes_of(classes: str | Path | Sequence[str]) -> tuple[str, ...]:
+def classes_of(classes: StrPath | Sequence[str]) -> tuple[str, ...]:
     """Return class names given as a file or as a sequence.
 
     Raises:
         SettingsError: see `read_classes`.
     """
-    if isinstance(classes, (str, Path)):
-        return read_classes(classes)
-    return _checked_names(list(classes), "the class list")
+    if isinstance(classes, (str, os.PathLike)):
+        return read_classes(as_path(classes, "classes"))
+    # A set has no order, and the order is that of the weights
+    if not isinstance(classes, Sequence):
+        raise SettingsError(f"classes is {described(classes)}, expected a file or a list of names")
+    return _checked_names(list(classes), "classes")
 
 
 class _MapsAndLogits(nn.Module):
@@ -296,8 +319,22 @@ def relative_difference(actual: np.ndarray[Any, Any], expected: np.ndarray[Any, 
     return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-12))
 
 
+def _check_target(out: StrPath, random_weights: int | None, name: str | None) -> None:
+    as_path(out, "out")
+    SEED.check("random_weights", random_weights)
+    _OPTIONAL_TEXT.check("name", name)
+
+
+def _check_defaults(defaults: Mapping[str, Any]) -> None:
+    if not isinstance(defaults, Mapping):
+        raise SettingsError(
+            f"defaults is {described(defaults)}, expected a dict of fields of CamSettings"
+        )
+    settings_of(CamSettings, defaults)
+
+
 def _check_weights_source(
-    arch: str, checkpoint: str | Path | None, random_weights: int | None
+    arch: str, checkpoint: StrPath | None, random_weights: int | None
 ) -> None:
     if checkpoint is not None and random_weights is not None:
         raise SettingsError("give either a checkpoint or random_weights, not both")
@@ -310,10 +347,12 @@ def _check_weights_source(
 def _checked_names(names: Any, source: object) -> tuple[str, ...]:
     """Return class names as a tuple; raise SettingsError, naming `source`, where they are not."""
     if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
-        raise SettingsError(f"{source} is not a list of class names")
+        raise SettingsError(
+            f"{source} is not a list of class names: expected texts, got {described(names)}"
+        )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise SettingsError(f"{source} names {repeated[0]!r} more than once")
+        raise SettingsError(f"{source} names {repeated[0]!r} more than once, expected each once")
     if not 1 <= len(names) <= MAX_CLASS:
         raise SettingsError(
             f"{source} names {len(names)} classes, expected 1 to {MAX_CLASS}: label maps are "

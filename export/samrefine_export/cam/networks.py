@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samrefine_export.errors import CheckpointError, ExportError
+from samrefine_runtime.checks import as_array, described
+from samrefine_runtime.errors import SettingsError
+from samrefine_runtime.settings import Domain
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -54,6 +57,14 @@ class CamNetwork:
     """RGB, subtracted from values in 0..1."""
     std: tuple[float, float, float] = IMAGENET_STD
     """RGB, divides what is left of them."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.module, nn.Module):
+            raise SettingsError(f"module is {described(self.module)}, expected a torch.nn.Module")
+        Domain(int, 1).check("stride", self.stride)
+        Domain(bool).check("has_background", self.has_background)
+        for name in ("mean", "std"):
+            as_array(getattr(self, name), name, "three numbers RGB", (3,))
 
 
 class PooledLinear(nn.Module):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from samrefine_export.bundle_writer import BundleWriter
-from samrefine_export.errors import ExportError
+from samrefine_export.checkpoints import SEED
+from samrefine_export.errors import CheckpointError, ExportError
 from samrefine_export.graph import export_graph, share_weights
 from samrefine_export.precision import PRECISIONS, quantise_int8
 from samrefine_export.sam.decoder import PromptDecoder
@@ -23,6 +24,8 @@ from samrefine_export.sam.models import MODELS, load_sam, random_sam
 from samrefine_export.sam.tiny_vit import fuse_batch_norms
 from samrefine_export.third_party import ImageEncoderViT, Sam
 from samrefine_runtime.bundle import sha256_of
+from samrefine_runtime.checks import StrPath, as_path, described
+from samrefine_runtime.errors import SettingsError
 
 OnStep = Callable[[str], None]
 """Called with the name of each step as it begins."""
@@ -30,8 +33,8 @@ OnStep = Callable[[str], None]
 
 def export_sam(
     model: str,
-    checkpoint: str | Path | None,
-    out: str | Path,
+    checkpoint: StrPath | None,
+    out: StrPath,
     *,
     random_weights: int | None = None,
     precision: str = "fp32",
@@ -51,12 +54,14 @@ def export_sam(
         ExportError: unknown model, not exactly one of checkpoint and random_weights, or torch
             cannot export.
         CheckpointError: the checkpoint is missing, damaged, or of another model.
+        SettingsError: an argument of another type.
     """
     _check_arguments(model, checkpoint, random_weights, precision)
+    _check_target(out, progress)
     progress("loading weights")
     source: dict[str, Any]
     if checkpoint is not None:
-        sam = load_sam(model, checkpoint)
+        sam = load_sam(model, Path(checkpoint))
         source = {"checkpoint_sha256": sha256_of(Path(checkpoint))}
     else:
         sam = random_sam(MODELS[model], int(random_weights or 0))
@@ -65,19 +70,32 @@ def export_sam(
 
 
 def _check_arguments(
-    model: str, checkpoint: str | Path | None, random_weights: int | None, precision: str
+    model: str, checkpoint: StrPath | None, random_weights: int | None, precision: str
 ) -> None:
-    if model not in MODELS:
-        raise ExportError(f"model is {model!r}, expected one of {', '.join(MODELS)}")
+    if not isinstance(model, str) or model not in MODELS:
+        raise ExportError(f"model is {described(model)}, expected one of {', '.join(MODELS)}")
+    if checkpoint is not None:
+        as_path(checkpoint, "checkpoint", CheckpointError)
+    SEED.check("random_weights", random_weights)
     if (checkpoint is None) == (random_weights is None):
         raise ExportError("exactly one of a checkpoint and random weights is needed")
-    if precision not in PRECISIONS:
-        raise ExportError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise ExportError(
+            f"precision is {described(precision)}, expected one of {', '.join(PRECISIONS)}"
+        )
+
+
+def _check_target(out: StrPath, progress: OnStep) -> None:
+    as_path(out, "out")
+    if not callable(progress):
+        raise SettingsError(
+            f"progress is {described(progress)}, expected a function of the name of a step"
+        )
 
 
 def export_sam_module(
     sam: Sam,
-    out: str | Path,
+    out: StrPath,
     *,
     arch: str,
     source: Mapping[str, Any],
@@ -100,9 +118,13 @@ def export_sam_module(
     Raises:
         ExportError: torch cannot export a graph, or the encoder cannot be quantised.
         BundleError: `out` holds something other than a sound bundle.
+        SettingsError: an argument of another type.
     """
+    if not isinstance(sam, Sam):
+        raise SettingsError(f"sam is {described(sam)}, expected segment-anything's Sam")
+    _check_target(out, progress)
     sam = sam.eval().requires_grad_(False)
-    with tempfile.TemporaryDirectory() as folder, BundleWriter(out) as bundle:
+    with tempfile.TemporaryDirectory() as folder, BundleWriter(Path(out)) as bundle:
         # Write the graphs, then let the decoders, which repeat each other's weights, share them
         paths = _write_graphs(sam_graphs(sam), Path(folder), progress)
         if precision == "int8":
