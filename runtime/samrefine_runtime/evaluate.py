@@ -13,6 +13,7 @@ from samrefine_runtime.arguments import Progress, as_progress
 from samrefine_runtime.checks import StrPath, as_path
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.labels import IGNORE, MAX_CLASS, VOC_CLASSES, LabelMap, read_label
+from samrefine_runtime.names import image_id
 from samrefine_runtime.settings import Domain
 
 Confusion = NDArray[np.int64]
@@ -108,7 +109,7 @@ def evaluate(
     missing: list[str] = []
     skipped: list[str] = []
     for done, reference in enumerate(references, 1):
-        prediction = predictions / reference.name
+        prediction = predictions / f"{image_id(reference)}.png"
         if prediction.is_file():
             try:
                 total += _compare_files(prediction, reference, num_classes)
