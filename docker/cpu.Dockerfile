@@ -1,11 +1,21 @@
-# CPU image, no torch: docker build -f docker/cpu.Dockerfile -t samrefine .
-#                      docker run --rm -v "$PWD:/data" samrefine demo --out /data/samrefine-demo
-FROM python:3.11-slim AS build
+# x86-64 and ARM64 CPUs, without torch. From the repository's root:
+#   docker build -f docker/cpu.Dockerfile -t samrefine:cpu .
+FROM python:3.11-slim-bookworm AS build
 COPY . /src
-RUN pip wheel --no-deps --wheel-dir /wheels /src
+RUN python3 -m venv /opt/samrefine
+RUN /opt/samrefine/bin/pip install --no-cache-dir \
+    -c /src/docker/constraints.txt "/src[cpu]"
 
-FROM python:3.11-slim
-COPY --from=build /wheels /wheels
-RUN pip install --no-cache-dir "$(ls /wheels/*.whl)[cpu]" && rm -r /wheels
+FROM python:3.11-slim-bookworm
+RUN useradd --uid 10001 --create-home samrefine && install -d -o samrefine -g samrefine /data
+COPY --from=build /opt/samrefine /opt/samrefine
+COPY docker/healthcheck.py /opt/samrefine/
+ENV PATH=/opt/samrefine/bin:$PATH
+# From version 1.29 on, onnxruntime tells its maker which graphs it runs
+ENV ORT_DISABLE_TELEMETRY=1
+# A number: Kubernetes only then sees that it is not root
+USER 10001
 WORKDIR /data
+HEALTHCHECK --interval=5m --timeout=1m \
+    CMD ["python3", "/opt/samrefine/healthcheck.py", "cpu"]
 ENTRYPOINT ["samrefine"]
