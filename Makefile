@@ -2,7 +2,7 @@ PYTHON ?= python3
 DEMO := .venv-demo
 TEST := .venv
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench arm64 clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/samrefine demo --out samrefine-demo
@@ -16,6 +16,10 @@ test: $(TEST)/installed
 bench: $(TEST)/installed
 	$(TEST)/bin/python -m benchmarks.everything --quick
 	$(TEST)/bin/python -m benchmarks.scaling --quick
+
+# Minutes of one core; installs nothing on the machine.
+arm64:
+	$(PYTHON) -m tests.arm64.emulation
 
 $(DEMO)/installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO)
