@@ -255,8 +255,8 @@ def cams(draw: st.DrawFn) -> Cam:
     """Maps (K,H,W), some with ties, and ascending label values (K,)."""
     count = draw(st.integers(0, 4))
     shape = (count, draw(st.integers(1, 5)), draw(st.integers(1, 5)))
-    values = st.sampled_from([0, 0.15, 0.25, 0.5, 1]) | st.floats(0, 1, width=32)
-    maps = draw(hnp.arrays(np.float32, shape, elements=values.map(np.float32)))
+    values = st.sampled_from([0, float(np.float32(0.15)), 0.25, 0.5, 1]) | st.floats(0, 1, width=32)
+    maps = draw(hnp.arrays(np.float32, shape, elements=values))
     classes = draw(st.lists(st.integers(1, 254), min_size=count, max_size=count, unique=True))
     return maps, np.array(sorted(classes), np.int64)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -47,7 +48,13 @@ def test_jpeg(tmp_path: Path) -> None:
     assert np.abs(read_image(path).astype(int) - IMAGE).mean() < 4
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK", "YCbCr", "HSV"])
+cannot_read_its_own = pytest.mark.skipif(
+    int(PIL.__version__.partition(".")[0]) < 13, reason="Pillow before 13 misreads YCbCr TIFF"
+)
+YCBCR = pytest.param("YCbCr", marks=cannot_read_its_own)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK", YCBCR, "HSV"])
 def test_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     converted = Image.fromarray(IMAGE).convert(mode)
     path = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr") else "a.png")
