@@ -42,6 +42,12 @@ _EPSILON = np.float32(1e-5)
 _MAX_SCALE = 8
 """Largest scale accepted: memory grows with its square."""
 
+_MAX_SCALES = 64
+"""Most scales accepted: IRN has 4, each takes its time."""
+
+_MAX_SIDE = 1 << 15
+"""Longest side accepted, pixels: no image that is read has more in both directions."""
+
 _MAX_BYTE = np.float32(255)
 """Largest value of a pixel; the classifier's mean and std are for values 0 to 1."""
 
@@ -67,7 +73,7 @@ class CamSettings(Settings):
         True, flag="--allow-empty", help="Let an image have no predicted class at all."
     )
     """Whether the likeliest class is predicted even if none exceeds the threshold."""
-    max_side: int | None = whole(1024, 1, is_optional=True)
+    max_side: int | None = whole(1024, 1, _MAX_SIDE, is_optional=True)
     """Longer side, pixels, to which larger images are reduced first; None: never (IRN). It bounds
     memory and time, and keeps objects near the size that classifiers are trained on."""
 
@@ -76,9 +82,12 @@ class CamSettings(Settings):
         # JSON has lists: store a tuple all the same, past the frozen dataclass
         scales = as_array(self.scales, "scales", "a list of numbers", (None,), is_finite=False)
         object.__setattr__(self, "scales", tuple(map(float, scales)))
-        if not self.scales or not all(0 < scale <= _MAX_SCALE for scale in self.scales):
+        if not 0 < len(self.scales) <= _MAX_SCALES or not all(
+            0 < scale <= _MAX_SCALE for scale in self.scales
+        ):
             raise SettingsError(
-                f"scales is {self.scales}, expected one or more above 0, at most {_MAX_SCALE}"
+                f"scales is {self.scales[:_MAX_SCALES]}, expected 1 to {_MAX_SCALES} numbers above "
+                f"0, at most {_MAX_SCALE}"
             )
 
     @classmethod

@@ -25,6 +25,9 @@ Method = Literal["max_iou_imp2", "max_iou_imp", "max_iou", "argmax"]
 
 METHODS: tuple[str, ...] = get_args(Method)
 
+_MOST_AREAS = 1_000_000_000
+"""Areas of a class in one mask: more than any image has pixels."""
+
 
 @dataclass(frozen=True)
 class RefineSettings(Settings):
@@ -41,6 +44,7 @@ class RefineSettings(Settings):
     max_area_ratio: float | None = real(
         None,
         0,
+        _MOST_AREAS,
         is_open=True,
         help="Let a mask cover a class only up to this many times the class's area.  "
         "[default: no limit]",

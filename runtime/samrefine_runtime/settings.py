@@ -193,4 +193,9 @@ def settings_of(
     known = check_names(kind, given)
     # Unknown defaults are another release's
     usable = {name: value for name, value in (defaults or {}).items() if name in known}
+    # The caller gave none of these: say whose they are
+    for name, domain in domains(kind).items():
+        if name in usable and name not in given and not domain.contains(usable[name]):
+            value = described(usable[name])
+            raise SettingsError(f"{name} is {value}, expected {domain}; it is the bundle's default")
     return kind(**{**usable, **given})

@@ -236,7 +236,7 @@ def test_impossible_settings(images: Path, out: Path, lively_bundle: Path) -> No
         ),
         (
             ["--stability-score-offset", -1],
-            "'--stability-score-offset': -1.0 is not in the range x>=0.",
+            "'--stability-score-offset': -1.0 is not in the range 0<=x<=1000.",
         ),
         (["--crop-overlap-ratio", 7], "'--crop-overlap-ratio': 7.0 is not in the range 0<=x<=1."),
     ):

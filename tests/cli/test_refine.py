@@ -308,7 +308,7 @@ def test_no_labels(tmp_path: Path, out: Path) -> None:
     [
         (["--min-inside", 2], "'--min-inside': 2.0 is not in the range 0<=x<=1."),
         (["--min-cover", -1], "'--min-cover': -1.0 is not in the range 0<=x<=1."),
-        (["--max-area-ratio", 0], "'--max-area-ratio': 0.0 is not in the range x>0."),
+        (["--max-area-ratio", 0], "'--max-area-ratio': 0.0 is not in the range 0<x<=1000000000."),
         (["--min-inside", "nan"], "min_inside is nan, expected a number from 0 to 1"),
         (["--num-classes", 0], "'--num-classes': 0 is not in the range 2<=x<=255."),
     ],

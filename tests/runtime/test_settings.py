@@ -151,6 +151,88 @@ def test_every_default_is_in_its_own_range(kind: type[Settings]) -> None:
         assert domain.contains(defaults[name]), name
 
 
+@pytest.mark.parametrize("kind", [RefineSettings, CamSettings, GeneratorSettings, SessionOptions])
+def test_every_number_has_two_ends(kind: type[Settings]) -> None:
+    """Bundles of strangers set them: nothing may run for ever or fill the memory."""
+    for name, domain in domains(kind).items():
+        if domain.kind in (int, float):
+            assert domain.has_least and domain.has_most, name
+            for value in (10**400, -(10**400), math.inf, -math.inf):
+                assert not domain.contains(value), name
+
+
+SAMS_OWN: dict[str, Any] = {
+    "points_per_side": 32,
+    "points_per_batch": 64,
+    "pred_iou_thresh": 0.88,
+    "stability_score_thresh": 0.95,
+    "stability_score_offset": 1.0,
+    "box_nms_thresh": 0.7,
+    "crop_n_layers": 1,
+    "crop_nms_thresh": 0.7,
+    "crop_overlap_ratio": 512 / 1500,
+    "crop_n_points_downscale_factor": 2,
+    "min_mask_region_area": 100,
+}
+"""SamAutomaticMaskGenerator's defaults and those of its example notebook."""
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"points_per_side": 128},
+        {"points_per_side": 64, "crop_n_layers": 3},
+        {"crop_n_layers": 4, "crop_n_points_downscale_factor": 1},
+        {"pred_iou_thresh": -1, "stability_score_thresh": -1, "box_nms_thresh": 1.1},
+        {"memory_mb": 200_000, "points_per_batch": 512},
+    ],
+)
+def test_honest_settings_are_inside_the_bounds(more: dict[str, Any]) -> None:
+    assert GeneratorSettings(**{**SAMS_OWN, **more})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (GeneratorSettings, {"points_per_side": 20000}, "points_per_side is 20000, expected a who"),
+        (GeneratorSettings, {"points_per_batch": 10**6}, "points_per_batch is 1000000, expected a"),
+        (GeneratorSettings, {"crop_n_layers": 12}, "crop_n_layers is 12, expected a whole number "),
+        (GeneratorSettings, {"memory_mb": 10**9}, "memory_mb is 1000000000, expected"),
+        (GeneratorSettings, {"pred_iou_thresh": math.inf}, "pred_iou_thresh is inf, expected"),
+        (
+            GeneratorSettings,
+            {"points_per_side": 256, "crop_n_layers": 5},
+            "crop_n_layers is 5, which makes 89456640 prompts per image of these grids, expected a",
+        ),
+        (
+            GeneratorSettings,
+            {"points_per_side": None, "point_grids": [np.zeros((2000, 2))] * 6, "crop_n_layers": 5},
+            "crop_n_layers is 5, which makes 2730000 prompts per image",
+        ),
+        (SessionOptions, {"threads": 100_000}, "threads is 100000, expected a whole number from 1"),
+        (CamSettings, {"max_side": 10**6}, "max_side is 1000000, expected a whole number from 1"),
+        (CamSettings, {"scales": [1.0] * 1000}, "expected 1 to 64 numbers above 0, at most 8"),
+        (RefineSettings, {"max_area_ratio": math.inf}, "max_area_ratio is inf, expected a number"),
+    ],
+)
+def test_values_that_nobody_waits_for(
+    kind: type[Settings], values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        kind(**values)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+
+
+def test_a_default_out_of_range_says_whose_it_is() -> None:
+    message = r"^count is 0, expected a whole number of at least 1; it is the bundle's default$"
+    with pytest.raises(SettingsError, match=message):
+        settings_of(Example, {}, {"count": 0})
+    assert settings_of(Example, {"count": 2}, {"count": 0}).count == 2
+    with pytest.raises(SettingsError, match=r"^count is 0, expected a whole number of at least 1$"):
+        settings_of(Example, {"count": 0}, {"count": 2})
+
+
 @pytest.mark.parametrize(
     ("domain", "text"),
     [

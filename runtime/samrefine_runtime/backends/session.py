@@ -13,6 +13,9 @@ from samrefine_runtime.settings import Settings, switch, text, whole
 AUTO = "auto"
 """The backend option that stands for the fastest backend that runs here."""
 
+_MOST_THREADS = 1024
+"""More than any machine has cores; every session starts its own."""
+
 
 @dataclass(frozen=True)
 class SessionOptions(Settings):
@@ -20,7 +23,7 @@ class SessionOptions(Settings):
 
     backend: str = text(AUTO)
     """"auto" or a name in `backends.BACKENDS`, which is checked when a graph is opened."""
-    threads: int | None = whole(None, 1, help="CPU threads.  [default: all cores]")
+    threads: int | None = whole(None, 1, _MOST_THREADS, help="CPU threads.  [default: all cores]")
     """CPU threads; None for all cores."""
     frees_memory: bool = switch(False)
     """Whether a run's memory is given back after it: for graphs that run once per image, whose

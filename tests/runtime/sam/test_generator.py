@@ -255,14 +255,14 @@ def test_settings_come_from_keywords_then_bundle_then_sam(bundle: Bundle) -> Non
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"points_per_side": 0}, "points_per_side is 0, expected a whole number of at least 1"),
+        ({"points_per_side": 0}, "points_per_side is 0, expected a whole number from 1 to 256"),
         ({"points_per_side": 2.5}, "points_per_side is 2.5, expected a whole number"),
         ({"points_per_side": "8"}, "points_per_side is '8', expected a whole number"),
         ({"points_per_batch": 0}, "points_per_batch is 0"),
         ({"points_per_batch": None}, "points_per_batch is None"),
         ({"pred_iou_thresh": None}, "pred_iou_thresh is None, expected a number"),
         ({"pred_iou_thresh": float("nan")}, "pred_iou_thresh is nan"),
-        ({"stability_score_offset": -1}, "stability_score_offset is -1, expected a number of at"),
+        ({"stability_score_offset": -1}, "stability_score_offset is -1, expected a number from"),
         ({"crop_n_layers": -1}, "crop_n_layers is -1"),
         ({"crop_overlap_ratio": 1.5}, "crop_overlap_ratio is 1.5, expected a number from 0 to 1"),
         ({"crop_n_points_downscale_factor": 0}, "crop_n_points_downscale_factor is 0"),
