@@ -123,5 +123,6 @@ def _describe(value: onnx.ValueInfoProto) -> dict[str, Any]:
     return {
         "name": value.name,
         "dtype": onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name,
-        "shape": [d.dim_param or d.dim_value for d in tensor.shape.dim],
+        # Axes that the graph does not say anything of have neither
+        "shape": [d.dim_param or d.dim_value or "?" for d in tensor.shape.dim],
     }

@@ -21,7 +21,7 @@ def open_bundle(name: str, *, is_suited: bool = False) -> Bundle:
         warn(f"{name} holds random weights (seed {bundle.random_seed}); its output means nothing")
     caution = bundle.manifest.get("caution")
     if caution and not is_suited:
-        warn(f"{name}: {' '.join(str(caution).split())}")
+        warn(f"{name}: {' '.join(caution.split())}")
     return bundle
 
 

@@ -48,8 +48,8 @@ def _print_graph(graph: Graph) -> None:
     _say(f"{graph.name}: {graph.path.name}")
     for title, values in (("in", graph.inputs), ("out", graph.outputs)):
         for value in values:
-            shape = ", ".join(map(str, value["shape"]))
-            _say(f"  {title:<4}{value['name']:<18}{value['dtype']:<9}({shape})")
+            shape = ", ".join(map(str, value.shape))
+            _say(f"  {title:<4}{value.name:<18}{value.dtype:<9}({shape})")
 
 
 def _print_section(title: str, section: Mapping[str, Any]) -> None:

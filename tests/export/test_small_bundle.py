@@ -35,8 +35,8 @@ def random_feeds(graph: Graph) -> dict[str, NDArray[np.float32]]:
     rng = np.random.default_rng(0)
     feeds = {}
     for value in graph.inputs:
-        shape = [AXES.get(side, 3) if isinstance(side, str) else side for side in value["shape"]]
-        feeds[value["name"]] = rng.random(shape).astype(value["dtype"])
+        shape = [AXES.get(side, 3) if isinstance(side, str) else side for side in value.shape]
+        feeds[value.name] = rng.random(shape).astype(value.dtype)
     if "point_coords" in feeds:
         feeds["point_coords"] *= 256
     if "point_labels" in feeds:

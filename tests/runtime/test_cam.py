@@ -24,7 +24,6 @@ from samrefine_runtime.cam import (
     sigmoid,
 )
 from samrefine_runtime.errors import (
-    BackendError,
     BundleError,
     ImageError,
     LabelError,
@@ -52,11 +51,21 @@ def colour_bundle(folder: Path, *, background: bool = False, **cam: Any) -> Bund
     manifest = {
         "format_version": 1,
         "name": "colours",
-        "graphs": {"cam": {"files": files, "inputs": [], "outputs": []}},
+        "graphs": {"cam": {"files": files, **described_tensors(len(COLOURS), background)}},
         "cam": section,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return Bundle.load(folder)
+
+
+def described_tensors(classes: int, background: bool) -> dict[str, Any]:
+    """What the graphs of colours take and give, as the manifest says it."""
+    shapes = {"image": ["b", 3, "h", "w"], "cam": ["b", classes + background, "y", "x"]}
+    shapes["logits"] = ["b", classes]
+    image, *outputs = (
+        {"name": name, "dtype": "float32", "shape": shape} for name, shape in shapes.items()
+    )
+    return {"inputs": [image], "outputs": outputs}
 
 
 @pytest.fixture(scope="module")
@@ -235,9 +244,11 @@ def test_image_of_another_layout(bundle: Bundle) -> None:
 
 
 def test_graph_that_does_not_fit_the_manifest(tmp_path: Path) -> None:
-    bundle = colour_bundle(tmp_path / "b", classes=["red", "green"])
-    with pytest.raises(BackendError, match="promises 2 maps"):
-        CamClassifier(bundle, session=ONE_THREAD).run(halves())
+    message = r"graph 'cam' gives cam float32 \(b, 3, y, x\), expected cam float32 \(B, 2, h, w\)"
+    with pytest.raises(BundleError, match=message):
+        colour_bundle(tmp_path / "b", classes=["red", "green"])
+    with pytest.raises(BundleError, match=r"graph 'cam' gives cam float32 \(b, 3, y, x\)"):
+        colour_bundle(tmp_path / "c", has_background=True)
 
 
 def test_bundle_without_a_classifier(tmp_path: Path) -> None:
