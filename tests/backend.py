@@ -20,6 +20,7 @@ class LimitedSession:
 
     def __init__(self, session: Session, batched: str, fits: int, tried: list[int]):
         self.session, self.batched, self.fits, self.tried = session, batched, fits, tried
+        self.inputs, self.outputs = session.inputs, session.outputs
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Run the graph if its batch fits; see `Session.run`."""

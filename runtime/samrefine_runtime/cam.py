@@ -31,7 +31,7 @@ from samrefine_runtime.arguments import (
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.bundle import CamSpec
 from samrefine_runtime.checks import as_array
-from samrefine_runtime.errors import BackendError, LabelError, SettingsError
+from samrefine_runtime.errors import InferenceError, LabelError, SettingsError
 from samrefine_runtime.image import RgbImage
 from samrefine_runtime.labels import MAX_CLASS, LabelMap
 from samrefine_runtime.settings import Domain, Settings, real, settings_of, switch, whole
@@ -167,7 +167,7 @@ class CamClassifier:
         Raises:
             ImageError: the image cannot be read or has another layout.
             LabelError: `image_labels` has another length, or names an unknown class.
-            BackendError: the graph fails, or its output does not fit the manifest.
+            InferenceError: the graph fails, or its output is not finite or fits no view.
             MemoryError: not even one view of the image fits into memory.
         """
         image = as_image(image)
@@ -206,12 +206,12 @@ class CamClassifier:
         """
         # view (1, 3, h', w'), with its flip (2, 3, h', w')
         view = _network_input(_rescaled(image, scale), self.cam)
-        maps, logits = self._forward(_with_flip(view) if self.settings.flip else view)
-        expected = len(self.cam.classes) + self.cam.has_background, len(self.cam.classes)
-        if maps.ndim != 4 or (maps.shape[1], logits.shape[1]) != expected:
-            raise BackendError(
-                f"the cam graph returns maps {maps.shape} and logits {logits.shape}, the "
-                f"manifest promises {expected[0]} maps and {expected[1]} logits"
+        views = _with_flip(view) if self.settings.flip else view
+        maps, logits = self._forward(views)
+        if not (len(maps) == len(logits) == len(views) and maps.size):
+            raise InferenceError(
+                f"graph 'cam' gave maps {maps.shape} and logits {logits.shape} for {len(views)} "
+                "views, expected one of each for every view"
             )
         # Flip the maps of the flipped view back before adding them
         positive = np.maximum(maps, np.float32(0))

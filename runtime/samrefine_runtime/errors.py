@@ -50,6 +50,12 @@ class BackendUnavailableError(BackendError):
         self.is_broken = is_broken
 
 
+class InferenceError(BackendError):
+    """A graph fails on one image, or gives what it may not; other images may work."""
+
+    exit_code = 1
+
+
 class InputError(SamrefineError):
     """One input file cannot be used; the other inputs are not affected."""
 

@@ -94,6 +94,7 @@ class Labeler:
             ImageError: the image cannot be read, is not (H, W, 3) uint8 or is empty.
             LabelError: image_labels has another length, or names an unknown class.
             SettingsError: progress cannot be called.
+            InferenceError: a graph fails, or gives what is not finite.
         """
         image = as_image(image)
         seconds: dict[str, float] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from samrefine_runtime.backends.checked import CheckedSession
 from samrefine_runtime.backends.session import AUTO, Session, SessionOptions
 from samrefine_runtime.bundle import Graph
 from samrefine_runtime.errors import BackendError, BackendUnavailableError, SettingsError
@@ -45,10 +46,17 @@ def open(graph: Graph, options: SessionOptions) -> Session:
 
     Raises:
         SettingsError: there is no backend of this name.
-        BackendError: the backend cannot run here, or rejects the graph.
+        BackendError: the backend cannot run here, rejects the graph, or finds another one than
+            the manifest describes.
     """
     if options.backend not in names():
         raise SettingsError(f"backend is {options.backend!r}, expected one of {', '.join(names())}")
+    # What a stranger's manifest says is compared with what the engine found, in this one place
+    return CheckedSession(graph, _open(graph, options))
+
+
+def _open(graph: Graph, options: SessionOptions) -> Session:
+    """Open a graph in the backend of the options, for "auto" in the first that runs here."""
     if options.backend != AUTO:
         return BACKENDS[options.backend](graph, options)
     reasons = []

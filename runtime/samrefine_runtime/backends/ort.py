@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.backends.session import SessionOptions
-from samrefine_runtime.bundle import Graph
-from samrefine_runtime.errors import BackendError, BackendUnavailableError
+from samrefine_runtime.bundle import Graph, TensorSpec
+from samrefine_runtime.errors import (
+    BackendError,
+    BackendUnavailableError,
+    InferenceError,
+    printable,
+)
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 _SLOW_FUSIONS = ["SkipLayerNormFusion"]
 """Its kernel is slower on CPUs than the Add and LayerNormalization it replaces."""
+
+_DTYPES = {
+    f"tensor({name})": dtype
+    for name, dtype in {
+        "float": "float32",
+        "double": "float64",
+        **{same: same for same in ("float16", "bfloat16", "bool")},
+        **{
+            f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+        },
+    }.items()
+}
+"""NumPy's names of dtypes by those of ONNX Runtime."""
+
+_LONGEST_MESSAGE = 500
+"""Characters; what ONNX Runtime says may contain whole nodes."""
 
 _SHRINK_ARENA = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 
@@ -62,13 +83,17 @@ class OrtSession:
                 disabled_optimizers=_SLOW_FUSIONS,
             )
         except Exception as error:  # ONNX Runtime's error types are not public
-            raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
+            raise BackendError(
+                f"ONNX Runtime cannot load {printable(path)}: {_one_line(error)}"
+            ) from error
         _check_started(providers[0], self._session.get_providers())
         self._device = "cuda" if providers[0] == _CUDA else "cpu"
         self._run_options = ort.RunOptions()
         if options.frees_memory:
             self._run_options.add_run_config_entry(*_SHRINK_ARENA)
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        self.inputs = _tensors(self._session.get_inputs())
+        self.outputs = _tensors(self._session.get_outputs())
+        self._outputs = [output.name for output in self.outputs]
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Run the graph; see `Session.run`."""
@@ -90,7 +115,8 @@ class OrtSession:
 
 def _native_options(ort: Any, options: SessionOptions) -> Any:
     native = ort.SessionOptions()
-    native.log_severity_level = 3
+    # Fatal errors alone: others come as exceptions, and would be printed in raw form beside them
+    native.log_severity_level = 4
     native.intra_op_num_threads = options.threads or os.cpu_count() or 1
     # Spinning threads take the cores from mask handling, which runs beside the decoder.
     native.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -101,14 +127,33 @@ def _native_options(ort: Any, options: SessionOptions) -> Any:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Turn ONNX Runtime's errors into MemoryError and BackendError."""
+    """Turn ONNX Runtime's errors into MemoryError and InferenceError."""
     try:
         yield
     except Exception as error:
         text = str(error)
         if "bad_alloc" in text or "Failed to allocate" in text or "out of memory" in text:
             raise MemoryError(text) from error
-        raise BackendError(f"ONNX Runtime failed: {text}") from error
+        raise InferenceError(f"ONNX Runtime failed: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    """Return a message of ONNX Runtime, which may hold names from the graph and many lines."""
+    return printable(" ".join(str(error).split()))[:_LONGEST_MESSAGE]
+
+
+def _tensors(arguments: Sequence[Any]) -> tuple[TensorSpec, ...]:
+    """Describe inputs or outputs as the manifest does."""
+    return tuple(
+        TensorSpec(
+            argument.name,
+            # "tensor(float)"; other kinds of values are not written in this way
+            _DTYPES.get(argument.type, argument.type),
+            # None and empty names stand for axes without a name
+            tuple(side if isinstance(side, int) else side or "?" for side in argument.shape),
+        )
+        for argument in arguments
+    )
 
 
 def _import_onnxruntime() -> Any:

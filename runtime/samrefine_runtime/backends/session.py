@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from samrefine_runtime.bundle import TensorSpec
 from samrefine_runtime.settings import Settings, switch, text, whole
 
 AUTO = "auto"
@@ -33,6 +34,11 @@ class SessionOptions(Settings):
 class Session(Protocol):
     """A graph ready to run."""
 
+    inputs: Sequence[TensorSpec]
+    """What the graph takes, as the engine understands it."""
+    outputs: Sequence[TensorSpec]
+    """What the graph gives, as the engine understands it."""
+
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Run the graph.
 
@@ -45,7 +51,7 @@ class Session(Protocol):
 
         Raises:
             MemoryError: the batch does not fit into memory.
-            BackendError: any other failure.
+            InferenceError: any other failure.
         """
 
     def run_on_device(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

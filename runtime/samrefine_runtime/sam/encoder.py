@@ -43,7 +43,7 @@ class ImageEncoder:
         self._session = backends.open(bundle.graph("encoder"), options)
 
     def embed(self, image: RgbImage) -> ImageEmbedding:
-        """Encode an image (H, W, 3) uint8 RGB of any size. Raises ImageError."""
+        """Encode an image (H, W, 3) uint8 RGB of any size. Raises ImageError, InferenceError."""
         features = self.encode(preprocess(check_image(image), self.sam))
         return ImageEmbedding(features, image.shape[:2], self.sam.input_side)
 

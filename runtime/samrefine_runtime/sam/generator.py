@@ -103,6 +103,8 @@ class MaskGenerator:
             LabelError: the pseudo label is not (H, W) uint8.
             SettingsError: the region is not bool of the image's shape, or the prompt mode needs
                 a pseudo label that is not given.
+            InferenceError: a graph fails, or gives what is not finite.
+            MemoryError: not even one prompt fits into memory.
         """
         settings, image, step = self.settings, as_image(image), as_progress(progress)
         image_shape = image.shape[:2]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from samrefine_runtime import backends
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.bundle import Bundle, SamSpec
+from samrefine_runtime.errors import InferenceError
 from samrefine_runtime.sam.encoder import ImageEmbedding
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class PointDecoder:
 
         Raises:
             MemoryError: not even one point fits.
+            InferenceError: the graph fails, or gives what is not finite or fits no point.
         """
         try:
             return self._decode_at_once(image, points, pred_iou_thresh)
@@ -98,10 +100,23 @@ class PointDecoder:
                 **image.shared,
             }
         )
-        return Decoded(
+        decoded = Decoded(
             logits=outputs["low_res_masks"],
             scores=outputs["iou_predictions"],
             owners=outputs["point_index"],
+        )
+        _check_decoded(decoded, len(points))
+        return decoded
+
+
+def _check_decoded(decoded: Decoded, points: int) -> None:
+    """Raise InferenceError unless every mask has a score and one of the points."""
+    logits, scores, owners = decoded
+    is_complete = len(logits) == len(scores) == len(owners)
+    if not is_complete or not ((owners >= 0) & (owners < points)).all():
+        raise InferenceError(
+            f"graph 'everything_prompts' gave {len(logits)} masks with {len(scores)} scores for "
+            f"{len(owners)} of {points} points, or for others"
         )
 
 

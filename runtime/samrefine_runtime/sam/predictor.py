@@ -12,7 +12,7 @@ from samrefine_runtime import backends
 from samrefine_runtime.arguments import BundleLike, ImageLike, as_bundle, as_image, as_session
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.checks import Shape, as_array
-from samrefine_runtime.errors import SettingsError
+from samrefine_runtime.errors import InferenceError, SettingsError
 from samrefine_runtime.masks.resample import MaskResampler
 from samrefine_runtime.sam.encoder import ImageEmbedding, ImageEncoder
 from samrefine_runtime.sam.grids import whole_image
@@ -64,6 +64,7 @@ class Predictor:
 
         Raises:
             ImageError: the image cannot be read, is not (H, W, 3) uint8 or is empty.
+            InferenceError: the graph fails, or its embedding is not finite.
         """
         self._embedding = self.encoder.embed(as_image(image))
 
@@ -174,9 +175,15 @@ class Predictor:
                 "has_mask_input": np.full(prompts, mask_input is not None, np.float32),
             }
         )
+        low_res, scores = outputs["low_res_masks"], outputs["iou_predictions"]
+        if not len(low_res) == len(scores) == prompts:
+            raise InferenceError(
+                f"graph 'decoder' gave masks of {len(low_res)} prompts and scores of "
+                f"{len(scores)}, expected {prompts}"
+            )
         # The first mask is the single one, the others those for ambiguous prompts
         kept = slice(1, None) if multimask_output else slice(0, 1)
-        return outputs["low_res_masks"][:, kept], outputs["iou_predictions"][:, kept]
+        return low_res[:, kept], scores[:, kept]
 
     def to_image(self, low_res: ArrayLike) -> Floats:
         """Resample low-res logits (M, h, w) to the image, (M, H, W) float32.

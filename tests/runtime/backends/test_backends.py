@@ -12,6 +12,7 @@ import pytest
 
 from samrefine_runtime import backends
 from samrefine_runtime.backends import BACKENDS, Session, SessionOptions
+from samrefine_runtime.backends.checked import CheckedSession
 from samrefine_runtime.backends.ort import OrtSession, open_cpu
 from samrefine_runtime.bundle import Bundle, Graph
 from samrefine_runtime.errors import BackendError, BackendUnavailableError, SettingsError
@@ -63,6 +64,7 @@ class CountingSession:
 
     def __init__(self, session: Session):
         self.session = session
+        self.inputs, self.outputs = session.inputs, session.outputs
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         CountingSession.runs += 1
@@ -75,6 +77,13 @@ class CountingSession:
 
 def open_counting(graph: Graph, options: SessionOptions) -> Session:
     return CountingSession(open_cpu(graph, options))
+
+
+def engine(bundle: Bundle, options: SessionOptions) -> type:
+    """What runs the classifier, behind the checks of its outputs."""
+    opened = backends.open(bundle.graph("cam"), options)
+    assert isinstance(opened, CheckedSession)
+    return type(opened._session)
 
 
 def reject(graph: Graph, options: SessionOptions) -> Session:
@@ -105,8 +114,7 @@ def test_auto_says_which_backends_do_not_run(
         cpu=open_cpu,
     )
     with caplog.at_level(logging.INFO):
-        session = backends.open(bundle.graph("cam"), ONE_THREAD)
-    assert isinstance(session, CountingSession)
+        assert engine(bundle, ONE_THREAD) is CountingSession
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("INFO", "backend absent is not used: not installed"),
         ("WARNING", "backend broken is not used: does not start"),
@@ -118,7 +126,7 @@ def test_auto_looks_no_further_than_what_runs(
 ) -> None:
     only(cpu=open_cpu, picky=reject)
     with caplog.at_level(logging.INFO):
-        assert isinstance(backends.open(bundle.graph("cam"), ONE_THREAD), OrtSession)
+        assert engine(bundle, ONE_THREAD) is OrtSession
     assert caplog.records == []
 
 
@@ -160,7 +168,7 @@ def test_an_unknown_backend_names_those_there_are(bundle: Bundle) -> None:
 def test_a_backend_that_was_removed_is_unknown(bundle: Bundle, registering: None) -> None:
     BACKENDS.add("counting", open_counting)
     options = SessionOptions(backend="counting", threads=1)
-    assert isinstance(backends.open(bundle.graph("cam"), options), CountingSession)
+    assert engine(bundle, options) is CountingSession
     BACKENDS.remove("counting")
     assert backends.names() == ("auto", "cuda", "cpu")
     with pytest.raises(SettingsError, match=r"'counting', expected one of auto, cuda, cpu$"):

@@ -15,7 +15,7 @@ from samrefine_runtime import backends
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.backends.ort import open_cpu, open_cuda
 from samrefine_runtime.bundle import Bundle, Graph
-from samrefine_runtime.errors import BackendError, BackendUnavailableError
+from samrefine_runtime.errors import BackendError, BackendUnavailableError, InferenceError
 from tests.samples import ONE_THREAD
 
 
@@ -133,6 +133,47 @@ def test_missing_graph(tmp_path: Path, graph: Graph) -> None:
 def test_inputs_that_do_not_fit(graph: Graph, feeds: dict[str, NDArray[Any]]) -> None:
     with pytest.raises(BackendError, match="ONNX Runtime failed"):
         open_cpu(graph, ONE_THREAD).run(feeds)
+
+
+def test_failures_of_a_graph_are_one_line_and_printed_nowhere(
+    small_bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Prompts of two counts, which only a node inside the graph notices."""
+    session = open_cpu(Bundle.load(small_bundle, check_hashes=False).graph("decoder"), ONE_THREAD)
+    feeds = {
+        "image_embeddings": np.zeros((1, 32, 16, 16), np.float32),
+        "point_coords": np.zeros((2, 3, 2), np.float32),
+        "point_labels": np.zeros((5, 3), np.float32),
+        "mask_input": np.zeros((2, 1, 64, 64), np.float32),
+        "has_mask_input": np.zeros(2, np.float32),
+    }
+    with pytest.raises(InferenceError, match="ONNX Runtime failed: ") as caught:
+        session.run(feeds)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 600
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_an_engine_says_of_strangers_names(
+    monkeypatch: pytest.MonkeyPatch, graph: Graph
+) -> None:
+    """Names of nodes are in its messages, however long and whatever they hold."""
+    import onnxruntime
+
+    def reject(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("no kernel for\n\x1b[31m" + "node" * 10_000)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", reject)
+    with pytest.raises(BackendError) as caught:
+        open_cpu(graph, ONE_THREAD)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 800
+    assert "no kernel for \\x1b[31mnode" in str(caught.value)
+
+
+def test_inputs_and_outputs_are_described(graph: Graph) -> None:
+    session = open_cpu(graph, ONE_THREAD)
+    assert session.inputs == graph.inputs
+    assert [tensor.name for tensor in session.outputs] == ["cam", "logits"]
+    assert {tensor.dtype for tensor in session.outputs} == {"float32"}
 
 
 def test_out_of_memory_is_a_memory_error(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
