@@ -8,10 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.sam.predictor import Predictor
 from tests.samples import DATA, ONE_THREAD, synthetic
+
+# Ten minutes and more for each test of tests/fuzz, which has no number of examples of its own:
+# python -m pytest tests/fuzz --hypothesis-profile=long
+settings.register_profile(
+    "long", max_examples=50_000, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @pytest.fixture(scope="session")
