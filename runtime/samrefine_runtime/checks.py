@@ -24,6 +24,9 @@ Shape = tuple[int | None, ...]
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
+_LONGEST = 300
+"""Characters of a description."""
+
 
 def described(value: object) -> str:
     """Describe a value in one short line, for messages that say what was passed.
@@ -34,7 +37,9 @@ def described(value: object) -> str:
         return f"{value.shape} {value.dtype}"
     if type(value).__module__ in ("builtins", "numpy") or isinstance(value, os.PathLike):
         try:
-            return printable(_short.repr(value))
+            text = printable(_short.repr(value))
+            # Things in things are each short, but not all together
+            return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
         except ValueError:  # whole numbers of more than 4300 digits have no repr
             pass
     return f"a {type(value).__name__}"
