@@ -153,7 +153,7 @@ def test_limits_are_raised_by_the_environment(
     monkeypatch.setenv("SAMREFINE_BUNDLE_LIMITS", "2")
     assert run("inspect", bundle).exit_code == 0
     monkeypatch.setenv("SAMREFINE_BUNDLE_LIMITS", "a\nb")
-    assert "SAMREFINE_BUNDLE_LIMITS is a\\nb, expected a whole number" in failed(
+    assert "SAMREFINE_BUNDLE_LIMITS is 'a\\nb', expected a whole number" in failed(
         run("inspect", bundle), 2
     )
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from samrefine_runtime.errors import SettingsError, printable
+from samrefine_runtime.checks import described
+from samrefine_runtime.errors import SettingsError
 
 VARIABLE = "SAMREFINE_BUNDLE_LIMITS"
 """Environment variable: the factor by which all limits are raised."""
@@ -17,19 +18,22 @@ VARIABLE = "SAMREFINE_BUNDLE_LIMITS"
 HINT = f"{VARIABLE}=2 in the environment doubles all limits"
 """How messages say what to do."""
 
+_LARGEST_FACTOR = 1000
+"""At which limits are none any more."""
+
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits far above what bundles need; a bundle of SAM's largest model, ViT-H, is named."""
+    """Limits far above what bundles need; with each stands what the bundle of ViT-B has."""
 
     manifest_bytes: int = 4 << 20
-    """Size of manifest.json; 20 KB."""
+    """Size of manifest.json; 10 KB."""
     graph_bytes: int = (2 << 30) - 1
-    """Size of an .onnx file; protocol buffers themselves end here."""
+    """Size of an .onnx file, at which protocol buffers themselves end; 0.4 GB."""
     bundle_bytes: int = 64 << 30
-    """Size of all files together; 2.7 GB."""
+    """Size of all files together; 0.4 GB."""
     graph_fields: int = 1_000_000
-    """Fields of messages in an .onnx file, which are read one by one; 20,000."""
+    """Fields of messages in an .onnx file, which are read one by one; 7,000."""
 
     @classmethod
     def current(cls) -> Limits:
@@ -38,11 +42,7 @@ class Limits:
         is_short = text.isascii() and text.isdigit() and len(text) <= len(str(_LARGEST_FACTOR))
         if not is_short or not 1 <= int(text) <= _LARGEST_FACTOR:
             raise SettingsError(
-                f"{VARIABLE} is {printable(text)}, expected a whole number from 1 to "
+                f"{VARIABLE} is {described(text)}, expected a whole number from 1 to "
                 f"{_LARGEST_FACTOR}"
             )
         return cls(*(limit * int(text) for limit in vars(cls()).values()))
-
-
-_LARGEST_FACTOR = 1000
-"""At which limits are none any more."""
