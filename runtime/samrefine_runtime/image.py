@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from samrefine_runtime.checks import StrPath, as_path, described
 from samrefine_runtime.errors import ImageError
+from samrefine_runtime.image_file import open_image, quiet_pillow
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes of image files, lower case."""
@@ -20,8 +22,29 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 _SIXTEEN_TO_EIGHT_BITS = 65535 / 255
 """Divisor from 16-bit to 8-bit values, 257."""
 
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-"""Pillow's names of the formats that are read, whatever a file is called."""
+_ORIENTATION = 0x0112
+"""EXIF's tag of the orientation."""
+
+_TURNS: Mapping[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
+}
+"""By EXIF orientation, how an upright image (H, W, ...) is turned into the one that is stored."""
+
+_FIRST_ACROSS = 5
+"""The first of the EXIF orientations that exchange height and width."""
+
+_STRIP_PIXELS = 1 << 20
+"""Pixels of a strip: a few MiB, which stay in the processor's cache."""
+
+_MOST_AHEAD = 3 * 16_000_000
+"""Largest array beside which another image is read ahead: 16 megapixels."""
 
 RgbImage = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
@@ -33,40 +56,56 @@ ImageShape = tuple[int, int]
 def read_image(path: StrPath) -> RgbImage:
     """Read an image as (H, W, 3) uint8 RGB, upright.
 
+    JPEG, PNG, BMP, TIFF and WebP are read, whatever the file's name, up to `inputs.MAX_MEGAPIXELS`.
     EXIF orientation is applied; palette, grayscale, CMYK and 16-bit images are converted (16-bit
-    values are divided by 257 and rounded), an alpha channel is dropped.
+    values are divided by 257 and rounded), an alpha channel is dropped. What could be taken for
+    more than one image is refused: several frames or pages, and values of 32 bits, of which no
+    file says which are black and white.
 
     Raises:
-        ImageError: no such file, not an image, or truncated.
+        ImageError: no such file, not an image, damaged, too large, or refused.
+        SettingsError: the limit of pixels in the environment is none.
     """
-    path = as_path(path, "path", ImageError)
-    if not path.is_file():
-        raise ImageError(f"{path}: no such file")
-    try:
-        with open_image(path) as image:
-            return to_rgb(image)
-    except Exception as error:  # Pillow's decoders raise many types on damaged files
-        raise ImageError(f"{path}: not a readable image ({error})") from error
+    with open_image(as_path(path, "path", ImageError), ImageError) as image:
+        return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> RgbImage:
-    """Convert a Pillow image as `read_image` does. Raises what Pillow raises."""
-    upright = ImageOps.exif_transpose(image)
-    return np.array(_eight_bit(upright, image.format).convert("RGB"))
+    """Convert a Pillow image as `read_image` does. Raises what Pillow raises, or ValueError."""
+    with quiet_pillow:
+        image.load()
+        bits, orientation = _bits(image), _orientation(image)
+        height, width = image.size if orientation >= _FIRST_ACROSS else image.size[::-1]
+        upright = np.empty((height, width, 3), np.uint8)
+        # A view of it, so that nothing is turned afterwards
+        stored = _TURNS[orientation](upright)
+        for rows, strip in strips_of(image):
+            stored[rows] = _eight_bit(strip) if bits == 16 else strip.convert("RGB")
+    return upright
 
 
-def open_image(path: str | Path) -> Image.Image:
-    """Open an image file with Pillow, only if it is of a format that is read here.
+def row_strips(image_shape: ImageShape) -> Iterator[slice]:
+    """Yield the rows of an image (H, W) in strips.
 
-    Pillow knows formats that run programs: an EPS file, whatever its name, starts Ghostscript.
-    Raises what Pillow raises.
+    Work that looks at each pixel by itself is done strip by strip: what it needs for a whole large
+    image at once is several times the image.
     """
-    Image.init()  # registers the formats that this build of Pillow has
-    return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+    height, width = image_shape
+    step = max(1, _STRIP_PIXELS // max(width, 1))
+    return (slice(top, min(top + step, height)) for top in range(0, height, step))
+
+
+def strips_of(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """Yield the rows of each strip of a Pillow image, and the strip."""
+    for rows in row_strips((image.height, image.width)):
+        yield rows, image.crop((0, rows.start, image.width, rows.stop))
 
 
 class ReadAhead:
-    """Reads images in a known order, the next one in the background while one is in use."""
+    """Reads images in a known order, the next one in the background while one is in use.
+
+    While a large image is in use, nothing is read ahead.
+    """
 
     def __init__(self, paths: Sequence[Path]):
         """Remember the order of the images; nothing is read before the first call of `read`.
@@ -85,26 +124,47 @@ class ReadAhead:
         self._coming.clear()
         following = self._following.get(path)
         image = read_image(path) if coming is None else coming.result()
-        if following is not None:
+        # Beside a large image there is no room for another: work on it takes far longer anyway
+        if following is not None and image.size <= _MOST_AHEAD:
             self._coming[following] = self._pool.submit(read_image, following)
         return image
 
 
-def _eight_bit(image: Image.Image, kind: str | None) -> Image.Image:
-    """Scale an integer or float image to 8 bits; others are returned as they are.
+def _bits(image: Image.Image) -> int:
+    """Return 8 or 16, the bits of a channel that Pillow keeps.
 
-    Args:
-        image: an image of any mode.
-        kind: Pillow's name of the file's format.
+    Raises:
+        ValueError: values of 32 bits, whose range no file states.
     """
-    if not image.mode.startswith("I") and image.mode != "F":
-        return image
+    # Pillow 10 opens 16-bit PNG as "I"
+    if ";16" in image.mode or (image.mode, image.format) == ("I", "PNG"):
+        return 16
+    if image.mode not in ("I", "F"):
+        return 8
+    lowest, highest = image.getextrema()
+    kind = "floats" if image.mode == "F" else "32-bit integers"
+    raise ValueError(
+        f"values are {kind} from {lowest:.6g} to {highest:.6g}, and no file says which is white; "
+        "convert it to 8 or 16 bits"
+    )
+
+
+def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
+    """Scale a grayscale image of 16 bits to (H, W, 1) uint8."""
     values = np.asarray(image).astype(np.float64)
-    # Pillow 10 opens 16-bit PNG as "I"; other files of that mode and "F" state no range, so values
-    # above 255 decide
-    is_sixteen_bit = ";16" in image.mode or kind == "PNG"
-    scale = _SIXTEEN_TO_EIGHT_BITS if is_sixteen_bit or values.max(initial=0) > 255 else 1.0
-    return Image.fromarray(np.clip(np.rint(values / scale), 0, 255).astype(np.uint8))
+    return np.rint(values / _SIXTEEN_TO_EIGHT_BITS).astype(np.uint8)[..., None]
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image, 1 to 8; 1 where it is damaged, as viewers do."""
+    # Pillow turns TIFF files itself when they are loaded, and not all releases then say so
+    if image.format == "TIFF":
+        return 1
+    try:
+        orientation = int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow raises many types on damaged EXIF
+        return 1
+    return orientation if orientation in _TURNS else 1
 
 
 def check_image(image: NDArray[np.uint8]) -> RgbImage:

@@ -15,7 +15,9 @@ from PIL import Image
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.checks import StrPath, as_array, as_path, described
 from samrefine_runtime.errors import LabelError, SettingsError
-from samrefine_runtime.image import open_image
+from samrefine_runtime.image import strips_of
+from samrefine_runtime.image_file import open_image
+from samrefine_runtime.png import PngHeader, read_header
 
 LabelMap = NDArray[np.uint8]
 """(H, W) uint8, the class of each pixel: 0 background, 255 no class."""
@@ -53,9 +55,8 @@ VOC_CLASSES = (
 
 _CHANNEL_BITS = 8
 
-_BIT_DEPTH_OFFSET = 24
-"""Position of the bit depth in a PNG file, bytes: after the signature (8), the length and the type
-of the IHDR chunk (4 + 4), the width (4) and the height (4); PNG specification, section 11.2.2."""
+_PIECE_PIXELS = 1 << 20
+"""Pixels counted at once."""
 
 
 def _voc_palette() -> NDArray[np.uint8]:
@@ -132,44 +133,77 @@ def read_label(path: StrPath) -> LabelMap:
     their colours. RGB and RGBA files are read by VOC's colours.
 
     Raises:
-        LabelError: no such file, not a readable PNG, a value above 255, or a colour
-            that VOC's palette does not have.
+        LabelError: no such file, not a PNG, damaged, larger than `inputs.MAX_MEGAPIXELS`, a value
+            above 255, a colour that VOC's palette does not have, transparency, or black and white
+            only, as in a mask.
+        SettingsError: the limit of pixels in the environment is none.
     """
     path = as_path(path, "path", LabelError)
-    if not path.is_file():
-        raise LabelError(f"{path}: no such file")
-    try:
-        with open_image(path) as image:
-            image.load()
-            kind, mode = image.format, image.mode
-            pixels = np.array(image)
-    except Exception as error:  # Pillow's decoders raise many types on damaged files
-        raise LabelError(f"{path}: not a readable label image ({error})") from error
-    if kind != "PNG":
-        raise LabelError(f"{path}: a {kind} image, expected PNG")
-    if mode in ("RGB", "RGBA"):
-        return _classes_of_colours(pixels[..., :3], path)
-    return _stored_values(pixels, mode, path)
+    with open_image(path, LabelError, "label image") as image:
+        if image.format != "PNG":
+            raise LabelError(f"{path}: a {image.format} image, expected PNG")
+        header = read_header(path)
+        if image.mode in ("RGB", "RGBA"):
+            return _from_colours(image, header, path)
+        label = _stored_values(image, header, path)
+        if _is_black_and_white(image, label):
+            raise LabelError(
+                f"{path}: values are 0 and {IGNORE} only, as in a mask, and {IGNORE} is no class; "
+                "in a label, the pixels of an object hold the number of its class, 1 or more"
+            )
+        return label
 
 
-def _stored_values(pixels: NDArray[np.generic], mode: str, path: str | Path) -> LabelMap:
-    """Return the values (H, W) that a file stores, from Pillow's pixels. Raises LabelError."""
-    if mode not in ("P", "L", "1") and not mode.startswith("I"):
-        raise LabelError(f"{path}: image mode {mode}, expected palette or grayscale")
-    if mode == "L":
-        return (pixels // _gray_scale(path)).astype(np.uint8)
-    highest, lowest = int(pixels.max()), int(pixels.min())
-    if highest > IGNORE or lowest < 0:
-        raise LabelError(f"{path}: values {lowest} to {highest}, expected 0 to 255")
+def _stored_values(image: Image.Image, header: PngHeader, path: str | Path) -> LabelMap:
+    """Return the values (H, W) that a palette or grayscale file stores. Raises LabelError."""
+    if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
+        raise LabelError(
+            f"{path}: image mode {image.mode}, expected palette or grayscale without alpha"
+        )
+    pixels = np.asarray(image)
+    if image.mode == "L":
+        # Pillow stretches values of 2 and 4 bits, whose largest are 3 and 15, to 0 to 255
+        return pixels // np.uint8(IGNORE // ((1 << header.bit_depth) - 1))
+    highest = int(pixels.max())
+    if highest > IGNORE:
+        raise LabelError(f"{path}: values up to {highest}, expected 0 to 255")
     return pixels.astype(np.uint8)
 
 
-def _gray_scale(path: str | Path) -> int:
-    """Return the factor by which Pillow stretches the values of 2- and 4-bit grayscale PNG."""
-    with Path(path).open("rb") as file:
-        bit_depth = file.read(_BIT_DEPTH_OFFSET + 1)[-1]
-    # 255 over the largest value of the bit depth: 3 and 15
-    return {2: 85, 4: 17}.get(bit_depth, 1)
+def _is_black_and_white(image: Image.Image, label: LabelMap) -> bool:
+    """Return whether a file holds no class, but pixels of no class that look white.
+
+    Where a palette gives them another colour, as VOC's does, they are not meant as a mask.
+    """
+    # One more than no class is 0, than background 1, in 8 bits
+    if label.max() < IGNORE or (label + np.uint8(1)).max() > 1:
+        return False
+    white = [255, 255, 255]
+    return image.mode != "P" or (image.getpalette() or [])[3 * IGNORE :] == white
+
+
+def count_values(label: LabelMap) -> NDArray[np.int64]:
+    """Count the pixels of each value in a label map, (256,) int64."""
+    # Piece by piece: NumPy makes 8 bytes of every pixel that it counts
+    flat = label.reshape(-1)
+    total = np.zeros(IGNORE + 1, np.int64)
+    for start in range(0, len(flat), _PIECE_PIXELS):
+        total += np.bincount(flat[start : start + _PIECE_PIXELS], minlength=len(total))
+    return total
+
+
+def _from_colours(image: Image.Image, header: PngHeader, path: str | Path) -> LabelMap:
+    """Look the colours of an RGB or RGBA image up in VOC's palette. Raises LabelError."""
+    if header.bit_depth != _CHANNEL_BITS:
+        raise LabelError(f"{path}: colours of {header.bit_depth} bits, expected 8")
+    label = np.empty((image.height, image.width), np.uint8)
+    for rows, strip in strips_of(image):
+        pixels = np.asarray(strip)
+        # A colour that does not show may be meant or not
+        if (pixels[..., 3:] != 255).any():
+            raise LabelError(f"{path}: has transparent pixels, expected a label without alpha")
+        label[rows] = _classes_of_colours(pixels[..., :3], path)
+    return label
 
 
 def _classes_of_colours(pixels: NDArray[np.uint8], path: str | Path) -> LabelMap:

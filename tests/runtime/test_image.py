@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import io
+import time
+import tracemalloc
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
+from samrefine_runtime import image as image_module
 from samrefine_runtime.bundle import SamSpec
-from samrefine_runtime.errors import ImageError, InputError
+from samrefine_runtime.errors import ImageError, InputError, SettingsError
 from samrefine_runtime.formats.mask_folder import read_mask_folder
-from samrefine_runtime.image import check_image, read_image
+from samrefine_runtime.image import ReadAhead, check_image, read_image
 from samrefine_runtime.labels import read_label
 from samrefine_runtime.sam.encoder import preprocess
+from tests.png_files import black_png, flipped_bits
 from tests.samples import synthetic
 
 IMAGE = synthetic((20, 30))
@@ -93,10 +100,21 @@ def test_dark_sixteen_bit_images_stay_dark(tmp_path: Path) -> None:
     assert read_image(saved(tmp_path / "a.png", Image.fromarray(gray))).max() == 1
 
 
-def test_thirty_two_bits(tmp_path: Path) -> None:
-    for dtype in (np.int32, np.float32):
-        path = saved(tmp_path / "a.tif", Image.fromarray(IMAGE[..., 0].astype(dtype)))
-        assert np.array_equal(read_image(path)[..., 0], IMAGE[..., 0])
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.full((4, 5), 0.25, np.float32), "floats from 0.25 to 0.25"),
+        (np.array([[0, 254.5]], np.float32), "floats from 0 to 254.5"),
+        (np.array([[np.nan, 1]], np.float32), "floats from "),
+        (np.array([[0, 4095]], np.int32), "32-bit integers from 0 to 4095"),
+    ],
+)
+def test_values_of_no_stated_range_are_refused(
+    tmp_path: Path, pixels: NDArray[Any], message: str
+) -> None:
+    path = saved(tmp_path / "a.tif", Image.fromarray(pixels))
+    with pytest.raises(ImageError, match=f"{message}.*convert it to 8 or 16 bits"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -115,7 +133,25 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(turned[orientation](IMAGE)))
-    assert np.array_equal(read_image(saved(tmp_path / "a.png", stored, exif=exif)), IMAGE)
+    for suffix, options in (("png", {}), ("tif", {}), ("webp", {"lossless": True})):
+        path = saved(tmp_path / f"a.{suffix}", stored, exif=exif, **options)
+        assert np.array_equal(read_image(path), IMAGE), suffix
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b""])
+def test_damaged_exif_leaves_the_image_as_it_is_stored(tmp_path: Path, exif: bytes) -> None:
+    path = saved(tmp_path / "a.jpg", Image.fromarray(IMAGE), exif=exif)
+    assert read_image(path).shape == IMAGE.shape
+
+
+def test_images_of_many_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_module, "_STRIP_PIXELS", 70)
+    assert [rows.stop for rows in image_module.row_strips((5, 30))] == [2, 4, 5]
+    assert [rows.stop for rows in image_module.row_strips((2, 300))] == [1, 2]
+    gray = Image.fromarray(IMAGE[..., 0].astype(np.uint16) * 257)
+    for kind, pixels in (("color", Image.fromarray(IMAGE)), ("gray", gray)):
+        expected = np.broadcast_to(IMAGE if kind == "color" else IMAGE[..., :1], IMAGE.shape)
+        assert np.array_equal(read_image(saved(tmp_path / "a.png", pixels)), expected)
 
 
 def broken_files() -> dict[str, bytes]:
@@ -140,9 +176,111 @@ def test_files_that_are_not_images(tmp_path: Path, name: str) -> None:
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.jpg", tmp_path):
-        with pytest.raises(ImageError, match="no such file"):
+    with pytest.raises(ImageError, match=r"none\.jpg: no such file"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(ImageError, match="a folder, expected a file"):
+        read_image(tmp_path)
+
+
+def test_png_images_with_a_flipped_bit_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(IMAGE))
+    for damaged in flipped_bits(path.read_bytes(), step=331):
+        path.write_bytes(damaged)
+        with pytest.raises(ImageError, match="not a readable image"):
             read_image(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_label, read_mask_folder])
+def test_bombs_are_refused_before_they_go_off(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    """A third of a megabyte that would be read as 130 megapixels."""
+    (tmp_path / "a.png").write_bytes(black_png(11_400))
+    assert (tmp_path / "a.png").stat().st_size < 500_000
+    tracemalloc.start()
+    start = time.monotonic()
+    with pytest.raises(InputError, match="130 megapixels, the limit is 128; SAMREFINE_MAX_MEGA"):
+        read(tmp_path if read is read_mask_folder else tmp_path / "a.png")
+    assert time.monotonic() - start < 1
+    assert tracemalloc.get_traced_memory()[1] < 4e6
+    tracemalloc.stop()
+
+
+def test_the_limit_of_pixels_is_ours_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for suffix in ("png", "tif", "webp"):
+        assert read_image(saved(tmp_path / f"a.{suffix}", Image.fromarray(IMAGE))).size
+    assert Image.MAX_IMAGE_PIXELS == 100
+    monkeypatch.setenv("SAMREFINE_MAX_MEGAPIXELS", "1")
+    path = saved(tmp_path / "a.tif", Image.new("1", (1001, 1000)))
+    with pytest.raises(ImageError, match="2 megapixels, the limit is 1"):
+        read_image(path)
+    monkeypatch.setenv("SAMREFINE_MAX_MEGAPIXELS", "all")
+    with pytest.raises(SettingsError, match="'all', expected a whole number"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.webp", "2 frames or pages, expected one image; store each in its own file"),
+        ("a.png", "2 frames or pages"),
+        ("a.tif", "several frames or pages"),
+    ],
+)
+def test_files_of_several_images_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    images = [Image.fromarray(IMAGE), Image.fromarray(255 - IMAGE)]
+    path = saved(tmp_path / name, images[0], save_all=True, append_images=images[1:])
+    with pytest.raises(ImageError, match=message):
+        read_image(path)
+
+
+@pytest.mark.parametrize("kind", [1, 4, 5])
+def test_reduced_versions_and_masks_of_a_tiff_are_no_images(tmp_path: Path, kind: int) -> None:
+    first, second = Image.fromarray(IMAGE), Image.fromarray(IMAGE[::2, ::2])
+    # Of both pages, but the first is the image whatever it says
+    options = {"save_all": True, "append_images": [second], "tiffinfo": {254: kind}}
+    path = saved(tmp_path / "a.tif", first, **options)
+    assert np.array_equal(read_image(path), IMAGE)
+    with Image.open(path) as opened:
+        opened.seek(1)
+
+
+def test_library_warnings_never_reach_the_user(tmp_path: Path) -> None:
+    """Under pytest, any would be raised."""
+    palette = Image.fromarray(IMAGE).quantize(8)
+    saved(tmp_path / "a.png", palette, transparency=bytes([0, 50, 100, 150]))
+    read_image(tmp_path / "a.png")
+    jpeg = saved(tmp_path / "a.jpg", Image.fromarray(IMAGE), exif=b"Exif\0\0II*\0\x08\0\0\0\xff")
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"), Image.open(jpeg) as opened:
+        opened.getexif()
+    read_image(jpeg)
+
+
+def test_reading_in_many_threads_leaves_warnings_as_they_were(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(IMAGE))
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(read_image, [path] * 64))
+    assert list(warnings.filters) == filters
+
+
+@pytest.mark.parametrize(("most", "expected"), [(IMAGE.size, [0, 1]), (IMAGE.size - 1, [0])])
+def test_reads_ahead_but_not_beside_a_large_image(
+    most: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, seen = [Path(f"{i}.png") for i in range(3)], []
+
+    def read(path: Path) -> NDArray[np.uint8]:
+        seen.append(paths.index(path))
+        return IMAGE
+
+    monkeypatch.setattr(image_module, "read_image", read)
+    monkeypatch.setattr(image_module, "_MOST_AHEAD", most)
+    ahead = ReadAhead(paths)
+    ahead.read(paths[0])
+    ahead._pool.shutdown()
+    assert seen == expected
 
 
 @pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (4, 5), (4, 5, 1), (4, 5, 4), (3,)])

@@ -85,7 +85,18 @@ def typed_names(path: Path) -> dict[str, str]:
 
 LAYERS = (
     {"errors"},
-    {"checks", "registry", "settings", "atomic", "labels", "image", "names"},
+    {
+        "atomic",
+        "checks",
+        "image",
+        "image_file",
+        "inputs",
+        "labels",
+        "names",
+        "png",
+        "registry",
+        "settings",
+    },
     {"bundle", "masks"},
     {"backends", "trust"},
     {"arguments"},

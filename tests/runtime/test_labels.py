@@ -16,14 +16,18 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
+from samrefine_runtime import labels
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.labels import (
+    IGNORE,
     PALETTE,
     VOC_CLASSES,
+    count_values,
     encode_label,
     read_label,
     write_label,
 )
+from tests.png_files import SIGNATURE, chunk, flipped_bits, gray_png, header
 
 LABEL = np.array([[0, 1, 20], [255, 15, 7]], np.uint8)
 
@@ -104,17 +108,20 @@ def test_one_bit_values_are_classes(tmp_path: Path) -> None:
     assert np.array_equal(read_label(path), LABEL > 10)
 
 
-@pytest.mark.parametrize("bits", [2, 4])
-def test_few_bit_gray_is_not_stretched(tmp_path: Path, bits: int) -> None:
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("interlace", [0, 1])
+def test_few_bit_gray_is_not_stretched(tmp_path: Path, bits: int, interlace: int) -> None:
     """Such files are legal PNG, Pillow only reads them."""
-    header = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)
-    row = bytes([0, (1 << (8 - bits)) | (3 << (8 - 2 * bits))])
-    png = b"\x89PNG\r\n\x1a\n"
-    for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(row)), (b"IEND", b"")):
-        png += struct.pack(">I", len(data)) + name + data
-        png += struct.pack(">I", zlib.crc32(name + data))
+    highest = (1 << bits) - 1
+    # Interlaced, one pixel a pass: the first and the sixth
+    rows = (
+        [bytes([0, 1 << (8 - bits)]), bytes([0, highest << (8 - bits)])]
+        if interlace
+        else [bytes([0, (1 << (8 - bits)) | (highest << (8 - 2 * bits))])]
+    )
+    png = gray_png(2, 1, b"".join(rows), bits=bits, interlace=interlace)
     (tmp_path / "a.png").write_bytes(png)
-    assert read_label(tmp_path / "a.png").tolist() == [[1, 3]]
+    assert read_label(tmp_path / "a.png").tolist() == [[1, highest]]
 
 
 def test_few_colour_palette_gives_indices(tmp_path: Path) -> None:
@@ -128,7 +135,7 @@ def test_sixteen_bit_values(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", LABEL.astype(np.uint16))
     assert np.array_equal(read_label(path), LABEL)
     save(path, LABEL.astype(np.uint16) + 1)
-    with pytest.raises(LabelError, match="values 1 to 256, expected 0 to 255"):
+    with pytest.raises(LabelError, match="values up to 256, expected 0 to 255"):
         read_label(path)
 
 
@@ -151,6 +158,12 @@ def hostile_files() -> dict[str, tuple[bytes, str]]:
     Image.fromarray(LABEL).save(jpeg, "JPEG")
     alpha = io.BytesIO()
     Image.fromarray(LABEL).convert("LA").save(alpha, "PNG")
+    transparent, animated = io.BytesIO(), io.BytesIO()
+    image = Image.fromarray(np.dstack([PALETTE[LABEL], np.full((2, 3), 254, np.uint8)]))
+    image.save(transparent, "PNG")
+    Image.fromarray(LABEL).save(
+        animated, "PNG", save_all=True, append_images=[Image.fromarray(LABEL + 1)]
+    )
     return {
         "empty": (b"", "not a readable label image"),
         "text": (b"not an image", "not a readable label image"),
@@ -158,7 +171,17 @@ def hostile_files() -> dict[str, tuple[bytes, str]]:
         "header only": (png[:40], "not a readable label image"),
         "damaged": (png.replace(b"IDAT", b"IDAX"), "not a readable label image"),
         "JPEG": (jpeg.getvalue(), "a JPEG image, expected PNG"),
-        "gray with alpha": (alpha.getvalue(), "image mode LA"),
+        "gray with alpha": (alpha.getvalue(), "image mode LA, expected .* without alpha"),
+        "transparent": (transparent.getvalue(), "has transparent pixels, expected a label without"),
+        "16-bit colours": (
+            SIGNATURE
+            + header(1, 1, bits=16, colour_type=2)
+            + chunk(b"IDAT", zlib.compress(bytes(7)))
+            + chunk(b"IEND", b""),
+            "colours of 16 bits, expected 8",
+        ),
+        "ends early": (gray_png(3, 2, bytes(7)), "not a readable label image .*7 of the 8 bytes"),
+        "animated": (animated.getvalue(), "not a readable label image .2 frames"),
     }
 
 
@@ -172,9 +195,82 @@ def test_hostile_files(tmp_path: Path, name: str) -> None:
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "none.png"):
-        with pytest.raises(LabelError, match="no such file"):
+    with pytest.raises(LabelError, match=r"none\.png: no such file"):
+        read_label(tmp_path / "none.png")
+    with pytest.raises(LabelError, match="a folder, expected a file"):
+        read_label(tmp_path)
+
+
+BLACK_AND_WHITE = bytes([0, 0, 0] * 255 + [255, 255, 255])
+
+
+@pytest.mark.parametrize(
+    ("values", "palette", "is_label"),
+    [
+        ([0, 255], None, False),
+        ([255, 255], None, False),
+        ([0, 255], BLACK_AND_WHITE, False),
+        ([0, 0], None, True),
+        ([0, 1], None, True),
+        # A class with a border of no class, as VOC has it, whatever the colours
+        ([0, 15, 255], None, True),
+        ([1, 255], BLACK_AND_WHITE, True),
+        # No class in an image of uncertain pixels: its palette says that 255 is not white
+        ([0, 255], PALETTE.tobytes(), True),
+    ],
+)
+def test_black_and_white_is_a_mask_and_no_label(
+    tmp_path: Path, values: list[int], palette: bytes | None, is_label: bool
+) -> None:
+    image = Image.fromarray(np.array([values], np.uint8))
+    if palette is not None:
+        image.putpalette(palette)
+    image.save(tmp_path / "a.png", bits=8)
+    if is_label:
+        assert read_label(tmp_path / "a.png").tolist() == [values]
+        return
+    with pytest.raises(LabelError, match=r"0 and 255 only, as in a mask.*number of its class"):
+        read_label(tmp_path / "a.png")
+
+
+def test_sixteen_bit_masks_are_no_labels_either(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", np.array([[0, IGNORE]], np.uint16))
+    with pytest.raises(LabelError, match="as in a mask"):
+        read_label(path)
+
+
+def test_transparency_of_a_palette_does_not_change_its_indices(tmp_path: Path) -> None:
+    image = Image.fromarray(LABEL)
+    image.putpalette(PALETTE.tobytes())
+    image.save(tmp_path / "a.png", transparency=bytes([0, 0, 128]))
+    assert np.array_equal(read_label(tmp_path / "a.png"), LABEL)
+
+
+@pytest.mark.parametrize(
+    "png",
+    [
+        encode_label(LABEL),
+        gray_png(3, 2, b"\0" + LABEL[0].tobytes() + b"\0" + LABEL[1].tobytes()),
+        gray_png(2, 1, bytes([0, 0b10_01_0000]), bits=2, extra=chunk(b"tEXt", b"a\0b")),
+    ],
+    ids=["palette", "gray", "2 bits"],
+)
+def test_a_flipped_bit_never_changes_a_class(tmp_path: Path, png: bytes) -> None:
+    path = tmp_path / "a.png"
+    # Every bit of the small files; of the palette, which is not what is read, some
+    for damaged in flipped_bits(png, step=1 if len(png) < 200 else 17):
+        path.write_bytes(damaged)
+        with pytest.raises(LabelError, match=r"a\.png: not a readable label image"):
             read_label(path)
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)))
+def test_values_are_counted_in_pieces(label: NDArray[Any]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "_PIECE_PIXELS", 7)
+        counts = count_values(label)
+    assert np.array_equal(counts, np.bincount(label.reshape(-1), minlength=256))
 
 
 @settings(deadline=None)

@@ -13,11 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from samrefine_runtime.atomic import atomic_folder
 from samrefine_runtime.errors import MaskFileError
 from samrefine_runtime.formats.base import MaskFormat
-from samrefine_runtime.image import ImageShape, open_image
+from samrefine_runtime.image import ImageShape, strips_of
+from samrefine_runtime.image_file import open_image
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.names import image_id
@@ -48,6 +50,9 @@ _DIGITS = 4
 
 _SET = 255
 """Value of the mask's pixels in a PNG file."""
+
+_MODES = ("1", "L", "P", "LA", "RGB", "RGBA")
+"""Pillow's modes of 1 and 8 bits."""
 
 
 class PngMasks(MaskFormat):
@@ -113,45 +118,80 @@ def _metadata(masks: Masks) -> str:
 
 
 def read_mask_folder(folder: str | Path, *, image_shape: ImageShape | None = None) -> Masks:
-    """Read the masks of one image from the `*.png` files of a folder, in the order of their names.
+    """Read the masks of one image from the PNG files of a folder, in the order of their names.
 
-    Pixels of value 255 (white) are the mask. Scores and points are not read.
+    Pixels of value 255 (white) are the mask. Scores and points are not read. Where there is a
+    `metadata.csv`, as many masks as it lists must be there; a folder without masks needs one, since
+    an empty folder may be a copy that failed.
 
     Args:
+        folder: the folder.
         image_shape: (H, W) the masks must have; needed for a folder without masks.
 
     Raises:
-        MaskFileError: the folder is missing, or a PNG is unreadable, not 0/255 or of another
-            shape than the rest.
+        MaskFileError: the folder or a mask is missing, or a PNG is damaged, not 0/255 or of
+            another shape than the rest.
     """
     if not Path(folder).is_dir():
         raise MaskFileError(f"{folder}: no such folder of masks")
+    paths, listed = _png_files(Path(folder)), _listed(Path(folder))
+    if len(paths) < len(listed) - 1:
+        raise MaskFileError(
+            f"{folder}: {METADATA} lists {len(listed) - 1} masks, here are {len(paths)}"
+        )
     runs = []
-    # Hidden files are skipped: macOS adds `._` files with the suffix of the original
-    for path in sorted(path for path in Path(folder).glob("*.png") if path.name[0] != "."):
+    for path in paths:
         mask = _read_mask(path)
         # The first mask sets the shape where none is given
         image_shape = image_shape or (mask.shape[0], mask.shape[1])
         if mask.shape != image_shape:
             raise MaskFileError(f"{path}: mask is {mask.shape} (H, W), expected {image_shape}")
         runs.append(rle.encode(mask))
-    if image_shape is None:
-        raise MaskFileError(f"{folder}: no PNG masks here")
+    if image_shape is None or not (paths or listed):
+        raise MaskFileError(f"{folder}: no PNG masks here, and no {METADATA} that lists none")
     return Masks.from_runs(image_shape, runs)
+
+
+def _png_files(folder: Path) -> list[Path]:
+    """List the PNG files of a folder by name. Raises MaskFileError."""
+    try:
+        # Hidden files are skipped: macOS adds `._` files with the suffix of the original
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() == ".png" and path.name[0] != "."
+        )
+    except OSError as error:
+        raise MaskFileError(f"{folder}: cannot be read ({error.strerror})") from error
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:
     """Read one 0/255 PNG as (H, W) bool. Raises MaskFileError."""
-    try:
-        with open_image(path) as image:
-            image.load()
-            if image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA"):
-                raise MaskFileError(f"image mode {image.mode}")
-            pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    except Exception as error:  # Pillow's decoders raise many types on damaged files
-        raise MaskFileError(f"{path}: not a readable 0/255 mask ({error})") from error
-    mask: NDArray[np.bool_] = (pixels == _SET).reshape(*pixels.shape[:2], -1).all(axis=2)
-    # Values such as 0 and 1 are refused: they would read as an empty mask
-    if not mask.any() and pixels.any():
-        raise MaskFileError(f"{path}: values up to {pixels.max()} but no 255, expected 0 and 255")
-    return mask
+    with open_image(path, MaskFileError, "0/255 mask") as image:
+        if image.format != "PNG":
+            raise MaskFileError(f"{path}: a {image.format} image, expected PNG")
+        if image.mode not in _MODES:
+            raise MaskFileError(f"{path}: image mode {image.mode}, expected 8 bits")
+        mask = np.empty((image.height, image.width), bool)
+        for rows, strip in strips_of(image):
+            mask[rows] = _white(strip, path)
+        return mask
+
+
+def _white(image: Image.Image, path: Path) -> NDArray[np.bool_]:
+    """Find the white pixels (H, W) of an image. Raises MaskFileError unless all others are black.
+
+    Other values are refused: 0 and 1 would read as an empty mask, and where between black and
+    white a soft mask ends is for its owner to say.
+    """
+    # pixels (H, W, 1) gray, or (H, W, 4) RGBA
+    is_gray = image.mode in ("1", "L")
+    pixels = np.atleast_3d(np.asarray(image.convert("L" if is_gray else "RGBA")))
+    is_white: NDArray[np.bool_] = (pixels == _SET).all(axis=2)
+    is_black = (pixels[..., :3] == 0).all(axis=2) & (pixels[..., -1] == (0 if is_gray else _SET))
+    strange = ~(is_white | is_black)
+    if strange.any():
+        values = pixels[strange][0].tolist()
+        found = values[0] if is_gray else f"RGBA {values}"
+        raise MaskFileError(f"{path}: a pixel is {found}, expected 0 and 255 only")
+    return is_white

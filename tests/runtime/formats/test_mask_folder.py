@@ -18,6 +18,7 @@ from samrefine_runtime.formats.coco import FILE_NAME, MASK_CLASSES, open_coco
 from samrefine_runtime.formats.mask_folder import read_mask_folder, write_mask_folder
 from samrefine_runtime.formats.records import read_masks, write_masks
 from samrefine_runtime.masks.masks import Masks
+from tests.png_files import flipped_bits
 
 GOLDEN = Path(__file__).parent / "golden"
 MASK = np.array([[0, 255, 255], [0, 0, 255]], np.uint8)
@@ -80,9 +81,9 @@ def test_order_is_by_name_and_other_files_are_left_alone(tmp_path: Path) -> None
     assert np.array_equal(masks.dense(1), MASK == 255)
 
 
-def test_only_white_is_mask_and_a_black_file_is_empty(tmp_path: Path) -> None:
-    save(tmp_path / "a.png", np.array([[0, 254, 255]], np.uint8))
-    save(tmp_path / "b.png", np.zeros((1, 3), np.uint8))
+def test_a_black_file_is_an_empty_mask(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", np.array([[0, 0, 255]], np.uint8))
+    save(tmp_path / "b.PNG", np.zeros((1, 3), np.uint8))
     assert read_mask_folder(tmp_path).areas.tolist() == [1, 0]
 
 
@@ -103,6 +104,16 @@ def make_hostile(folder: Path, name: str) -> None:
         save(bad, MASK // 255)
     elif name == "16 bit":
         save(bad, MASK.astype(np.uint16) * 257)
+    elif name == "soft edge":
+        save(bad, np.where(MASK == 255, 254, 0).astype(np.uint8))
+    elif name == "red":
+        save(bad, MASK[..., None] * np.array([1, 0, 0], np.uint8))
+    elif name == "transparent":
+        save(bad, np.dstack([MASK] * 3 + [MASK]))
+    elif name == "JPEG":
+        Image.fromarray(MASK).save(bad, "JPEG")
+    elif name == "link":
+        bad.symlink_to("gone.png")
 
 
 @pytest.mark.parametrize(
@@ -111,10 +122,15 @@ def make_hostile(folder: Path, name: str) -> None:
         ("empty", "not a readable 0/255 mask"),
         ("text", "not a readable 0/255 mask"),
         ("truncated", "not a readable 0/255 mask"),
-        ("folder", "not a readable 0/255 mask"),
+        ("folder", "a folder, expected a file"),
         ("size", r"mask is \(3, 2\) \(H, W\), expected \(2, 3\)"),
-        ("zeros and ones", "values up to 1 but no 255"),
+        ("zeros and ones", "a pixel is 1, expected 0 and 255 only"),
         ("16 bit", "image mode I"),
+        ("soft edge", "a pixel is 254, expected 0 and 255 only"),
+        ("red", r"a pixel is RGBA \[255, 0, 0, 255\], expected 0 and 255 only"),
+        ("transparent", r"a pixel is RGBA \[0, 0, 0, 0\], expected 0 and 255 only"),
+        ("JPEG", "a JPEG image, expected PNG"),
+        ("link", r"a link to gone\.png, which does not exist"),
     ],
 )
 def test_hostile_files(tmp_path: Path, name: str, message: str) -> None:
@@ -123,15 +139,45 @@ def test_hostile_files(tmp_path: Path, name: str, message: str) -> None:
         read_mask_folder(tmp_path)
 
 
-def test_missing_and_empty_folder_and_size(tmp_path: Path) -> None:
+def test_a_flipped_bit_never_changes_a_mask(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", MASK)
+    for damaged in flipped_bits(path.read_bytes(), step=7):
+        path.write_bytes(damaged)
+        with pytest.raises(MaskFileError, match="not a readable 0/255 mask"):
+            read_mask_folder(tmp_path)
+
+
+def test_missing_folder_and_size(tmp_path: Path) -> None:
     with pytest.raises(MaskFileError, match="none: no such folder of masks"):
         read_mask_folder(tmp_path / "none")
-    with pytest.raises(MaskFileError, match="no PNG masks here"):
-        read_mask_folder(tmp_path)
-    assert len(read_mask_folder(tmp_path, image_shape=(2, 3))) == 0
     save(tmp_path / "a.png", MASK)
     with pytest.raises(MaskFileError, match=r"expected \(9, 9\)"):
         read_mask_folder(tmp_path, image_shape=(9, 9))
+
+
+@pytest.mark.parametrize("image_shape", [None, (2, 3)])
+def test_an_empty_folder_is_no_image_without_masks(
+    tmp_path: Path, image_shape: tuple[int, int] | None
+) -> None:
+    """It may be a copy that failed; only a list that says so does."""
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(MaskFileError, match=r"no PNG masks here, and no metadata\.csv that lists"):
+        read_mask_folder(tmp_path, image_shape=image_shape)
+    (tmp_path / "metadata.csv").write_text("id,name\n")
+    with pytest.raises(MaskFileError, match="no PNG masks here"):
+        read_mask_folder(tmp_path, image_shape=image_shape)
+    write_mask_folder(tmp_path / "a", Masks.from_dense((2, 3), []))
+    assert len(read_mask_folder(tmp_path / "a", image_shape=(2, 3))) == 0
+
+
+def test_masks_that_are_listed_must_be_there(tmp_path: Path, golden: Masks) -> None:
+    write_mask_folder(tmp_path / "a", golden)
+    (tmp_path / "a" / "0001.png").unlink()
+    with pytest.raises(MaskFileError, match=r"metadata\.csv lists 2 masks, here are 1"):
+        read_mask_folder(tmp_path / "a")
+    (tmp_path / "a" / "0000.png").unlink()
+    with pytest.raises(MaskFileError, match="lists 2 masks, here are 0"):
+        read_mask_folder(tmp_path / "a", image_shape=golden.image_shape)
 
 
 def test_masks_are_found_in_every_layout(tmp_path: Path, golden: Masks) -> None:
