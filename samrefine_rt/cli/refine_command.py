@@ -27,7 +27,11 @@ from samrefine_rt.cli.outputs import BASE_FORMAT
 from samrefine_rt.cli.runs import open_output
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.errors import LabelError, MaskFileError, SettingsError
-from samrefine_runtime.formats import find_stored_masks, read_stored_masks
+from samrefine_runtime.formats import (
+    check_stored_masks,
+    find_stored_masks,
+    read_stored_masks,
+)
 from samrefine_runtime.image import ReadAhead
 from samrefine_runtime.labels import VOC_CLASSES, LabelMap, read_label, write_label
 from samrefine_runtime.masks.masks import Masks
@@ -54,7 +58,8 @@ from samrefine_runtime.settings import Settings
     "--masks",
     "masks_path",
     type=ExistingPath,
-    help="Masks instead of images: output of `masks`, or one folder of PNG masks per id.",
+    help="Masks instead of images: output of `masks`, one folder of PNG masks per id, or a COCO "
+    "file.",
 )
 @option("--out", required=True, type=Folder, help="Output folder for refined label PNGs.")
 @settings_options(
@@ -156,6 +161,7 @@ class StoredMasks:
     settings: Sequence[Settings] = ()
 
     def __init__(self, folder: Path):
+        check_stored_masks(folder)
         self.folder = folder
 
     def files(self, name: str) -> dict[str, Path]:

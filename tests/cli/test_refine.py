@@ -102,6 +102,27 @@ def test_stored_masks(kind: str, labels: Path, out: Path, tmp_path: Path) -> Non
     assert_refined(out, labels, found)
 
 
+def test_a_coco_file_by_its_own_name(labels: Path, out: Path, tmp_path: Path) -> None:
+    found = stacks(labels)
+    masks = store("coco", tmp_path / "masks", found) / "instances.json"
+    arguments = ["refine", "--pseudo-labels", labels, "--out", out, "--masks"]
+    assert run(*arguments, masks).exit_code == 0
+    assert_refined(out, labels, found)
+    masks.write_text("{}")
+    message = failed(run(*arguments, masks), 2)
+    assert "not COCO JSON" in message and "expected a folder of masks, or a COCO file" in message
+
+
+def test_masks_given_as_pseudo_labels(labels: Path, out: Path, tmp_path: Path) -> None:
+    """Their white pixels would all be no class, and every label background."""
+    masks = store("records", tmp_path / "masks", stacks(labels))
+    for path in labels.glob("*.png"):
+        Image.fromarray((read_label(path) > 0) * np.uint8(255)).save(path)
+    result = run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out)
+    assert result.exit_code == 1
+    assert result.stderr.count("values are 0 and 255 only, as in a mask") == 2
+
+
 def test_hidden_files_are_no_labels(labels: Path, out: Path, tmp_path: Path) -> None:
     found = stacks(labels)
     masks = store("records", tmp_path / "masks", found)

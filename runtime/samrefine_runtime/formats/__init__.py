@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from samrefine_runtime.errors import MaskFileError
+from samrefine_runtime.errors import MaskFileError, SettingsError
 from samrefine_runtime.formats.base import LabelFormat, MaskFormat
 from samrefine_runtime.image import ImageShape
 from samrefine_runtime.masks.masks import Masks
@@ -15,6 +15,7 @@ __all__ = [
     "MASK_FORMATS",
     "LabelFormat",
     "MaskFormat",
+    "check_stored_masks",
     "find_stored_masks",
     "read_stored_masks",
 ]
@@ -41,39 +42,60 @@ MASK_FORMATS: Registry[type[MaskFormat]] = Registry(
 )
 
 
-def find_stored_masks(folder: str | Path, image_id: str) -> Path | None:
+def check_stored_masks(where: str | Path) -> None:
+    """Check that masks can be looked for: in a folder, or in a COCO file.
+
+    Raises:
+        SettingsError: neither, or another file.
+    """
+    from samrefine_runtime.formats.coco import open_coco_file
+
+    if Path(where).is_dir():
+        return
+    try:
+        open_coco_file(where)
+    except MaskFileError as error:
+        raise SettingsError(f"{error}; expected a folder of masks, or a COCO file") from error
+
+
+def find_stored_masks(where: str | Path, image_id: str) -> Path | None:
     """Return the file or folder that holds the masks of an image, None if no format has any.
 
     Args:
-        folder: output of `samrefine masks`, or one folder of 0/255 PNG masks per image.
+        where: see `read_stored_masks`.
         image_id: see `names.image_id`.
 
     Raises:
         MaskFileError: a file that may hold them cannot be read.
     """
-    for stored in (MASK_FORMATS[name](Path(folder)) for name in MASK_FORMATS):
-        if stored.has(image_id):
-            return stored.place(image_id)
-    return None
+    return next((s.place(image_id) for s in _stores(Path(where)) if s.has(image_id)), None)
 
 
 def read_stored_masks(
-    folder: str | Path, image_id: str, *, image_shape: ImageShape | None = None
+    where: str | Path, image_id: str, *, image_shape: ImageShape | None = None
 ) -> Masks:
-    """Read the masks of one image from a folder, in the first format that has them.
+    """Read the masks of one image, in the first format that has them.
 
     Args:
-        folder: output of `samrefine masks`, or one folder of 0/255 PNG masks per image.
-        image_id: file name of the image without its suffix.
+        where: output of `samrefine masks`, one folder of 0/255 PNG masks per image, or a COCO file.
+        image_id: see `names.image_id`.
         image_shape: (H, W) the masks must have.
 
     Raises:
         MaskFileError: no format has masks of this image, or those found cannot be read.
     """
-    places = []
-    for name in MASK_FORMATS:
-        stored = MASK_FORMATS[name](Path(folder))
-        if stored.has(image_id):
-            return stored.read(image_id, image_shape=image_shape)
-        places.append(stored.place(image_id).name)
-    raise MaskFileError(f"{folder}: no masks of {image_id} (looked for {', '.join(places)})")
+    stores = _stores(Path(where))
+    for store in stores:
+        if store.has(image_id):
+            return store.read(image_id, image_shape=image_shape)
+    places = ", ".join(store.place(image_id).name for store in stores)
+    raise MaskFileError(f"{where}: no masks of {image_id} (looked for {places})")
+
+
+def _stores(where: Path) -> list[MaskFormat]:
+    """Return the formats in which a folder may have masks; a file is taken for COCO's."""
+    from samrefine_runtime.formats.coco import CocoMasks
+
+    if where.is_file():
+        return [CocoMasks(where.parent, where.name)]
+    return [MASK_FORMATS[name](where) for name in MASK_FORMATS]

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path, PurePath
+from pathlib import Path
+from reprlib import repr as short
 from typing import Any, ClassVar, Literal, TextIO, TypeGuard, get_args
 
 from samrefine_runtime.atomic import atomic_path
@@ -16,9 +17,11 @@ from samrefine_runtime.formats.jsonfile import read_json
 from samrefine_runtime.formats.polygons import TOLERANCE, Region, regions
 from samrefine_runtime.formats.records import check_image_shape, json_records, masks_from_records
 from samrefine_runtime.image import ImageShape
+from samrefine_runtime.inputs import check_file
 from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.names import image_id
 
 FILE_NAME = "instances.json"
 """Name of a COCO file in a folder of results."""
@@ -51,9 +54,14 @@ class CocoRleLabels(CocoPolygonLabels):
 class CocoMasks(MaskFormat):
     """One `instances.json` for all images, an annotation per mask."""
 
+    def __init__(self, folder: Path, file_name: str = FILE_NAME):
+        """Remember the file, which need not exist; nothing is written yet."""
+        super().__init__(folder)
+        self._file = folder / file_name
+
     def place(self, image_id: str) -> Path:
         """Return the COCO file, which is the same for every image."""
-        return self.folder / FILE_NAME
+        return self._file
 
     def has(self, image_id: str) -> bool:
         """Return whether the file lists the image. Raises MaskFileError if it is damaged."""
@@ -62,7 +70,7 @@ class CocoMasks(MaskFormat):
 
     def finish(self, images: Mapping[str, Path], read_masks: Callable[[str], Masks]) -> None:
         """Write the file. Raises OutputError."""
-        with open_coco(self.folder / FILE_NAME, MASK_CLASSES) as coco:
+        with open_coco(self._file, MASK_CLASSES) as coco:
             for image_id, image in images.items():
                 coco.add_masks(image.name, read_masks(image_id))
 
@@ -212,7 +220,8 @@ class CocoFile:
         """Read the file.
 
         Raises:
-            MaskFileError: it is not COCO instances JSON.
+            MaskFileError: it is not COCO instances JSON, two of its images have the same id or
+                name, or an annotation belongs to none of them.
         """
         content = read_json(path, MaskFileError)
         images = content.get("images") if isinstance(content, dict) else None
@@ -220,13 +229,11 @@ class CocoFile:
         if not _are_objects(images) or not _are_objects(annotations):
             raise MaskFileError(f"{path}: not COCO JSON, 'images' or 'annotations' is missing")
         self.path = Path(path)
-        # Index images by file name without suffix, annotations by the image's id
-        self._images = {PurePath(str(image.get("file_name"))).stem: image for image in images}
-        if len(self._images) != len(images):
-            raise MaskFileError(f"{path}: two images have the same file name without suffix")
-        self._annotations: dict[Any, list[Any]] = {}
-        for annotation in annotations:
-            self._annotations.setdefault(str(annotation.get("image_id")), []).append(annotation)
+        try:
+            self._images = _images_by_name(images)
+            self._annotations = _annotations_by_image(annotations, images)
+        except MaskFileError as error:
+            raise MaskFileError(f"{path}: {error}") from error
 
     def __contains__(self, image_id: object) -> bool:
         return image_id in self._images
@@ -244,7 +251,7 @@ class CocoFile:
         if image_id not in self._images:
             raise MaskFileError(f"{self.path}: no image {image_id}")
         image = self._images[image_id]
-        records = self._annotations.get(str(image.get("id")), [])
+        records = self._annotations[image["id"]]
         # Boxes are computed from the run lengths: COCO's differ from SAM's by one pixel
         bare = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
         try:
@@ -256,6 +263,50 @@ class CocoFile:
             raise MaskFileError(f"{self.path}: {image_id}: {error}") from error
 
 
+def _images_by_name(images: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Index images by `names.image_id`. Raises MaskFileError if two have the same."""
+    found: dict[str, dict[str, Any]] = {}
+    for image in images:
+        name = image.get("file_name")
+        if not isinstance(name, str) or not name:
+            raise MaskFileError(f"an image has the file name {short(name)}, expected text")
+        # Lists are also written on Windows
+        known = found.setdefault(image_id(name.replace("\\", "/")), image)
+        if known is not image:
+            raise MaskFileError(
+                f"the images {short(known['file_name'])} and {short(name)} have the same file name "
+                "without folder and suffix, so that their masks cannot be told apart"
+            )
+    return found
+
+
+def _annotations_by_image(
+    annotations: list[dict[str, Any]], images: list[dict[str, Any]]
+) -> dict[int | str, list[dict[str, Any]]]:
+    """Group annotations by the id of their image.
+
+    Raises:
+        MaskFileError: an id is none, two images have the same, or an annotation has another.
+    """
+    found: dict[int | str, list[dict[str, Any]]] = {}
+    for image in images:
+        if type(image.get("id")) not in (int, str) or image["id"] in found:
+            raise MaskFileError(
+                f"image {short(image['file_name'])} has the id {short(image.get('id'))}, expected "
+                "a number or text that no other image has"
+            )
+        found[image["id"]] = []
+    for annotation in annotations:
+        owner = annotation.get("image_id")
+        if type(owner) not in (int, str) or owner not in found:
+            raise MaskFileError(
+                f"annotation {short(annotation.get('id'))} has the image_id {short(owner)}, which "
+                "no entry of 'images' has"
+            )
+        found[owner].append(annotation)
+    return found
+
+
 def open_coco_file(path: str | Path) -> CocoFile:
     """Read a COCO file, or return it from memory if it was the last one read.
 
@@ -265,16 +316,22 @@ def open_coco_file(path: str | Path) -> CocoFile:
     Raises:
         MaskFileError: the file is missing or not COCO instances JSON.
     """
-    if not Path(path).is_file():
-        raise MaskFileError(f"{path}: no such file")
+    check_file(path, MaskFileError)
     # The inode distinguishes files that replaced each other within the clock's resolution
     status = Path(path).stat()
-    return _cached(str(path), (status.st_mtime_ns, status.st_ino, status.st_size))
+    found = _cached(str(path), (status.st_mtime_ns, status.st_ino, status.st_size))
+    if isinstance(found, str):
+        raise MaskFileError(found)
+    return found
 
 
 @lru_cache(maxsize=1)
-def _cached(path: str, _version: tuple[int, int, int]) -> CocoFile:
-    return CocoFile(path)
+def _cached(path: str, _version: tuple[int, int, int]) -> CocoFile | str:
+    """Read a COCO file, or return what is wrong with it: that, too, is found only once."""
+    try:
+        return CocoFile(path)
+    except MaskFileError as error:
+        return str(error)
 
 
 def _are_objects(values: Any) -> TypeGuard[list[dict[str, Any]]]:

@@ -18,6 +18,7 @@ from samrefine_runtime.errors import MaskFileError
 from samrefine_runtime.formats.base import MaskFormat
 from samrefine_runtime.formats.jsonfile import read_json, write_json
 from samrefine_runtime.image import ImageShape
+from samrefine_runtime.inputs import check_pixels
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.names import image_id
@@ -28,9 +29,8 @@ FORMAT = "samrefine-masks"
 VERSION = 1
 """Version of the header that is written and read."""
 
-_PIXEL_LIMIT = 1 << 31
-"""Pixels that an image must stay below: every run length, and the difference of any two as COCO's
-string stores it, then fits 32 bits with sign."""
+_MAX_SIDE = (1 << 31) - 1
+"""Largest height or width, pixels."""
 
 _NUMBER_LIMIT = 1e30
 """Magnitude that numbers must stay below: they are then finite as float32 too. JSON such as 1e999
@@ -130,10 +130,10 @@ def runs_from_segmentation(segmentation: Any, image_shape: ImageShape) -> rle.Co
     if check_image_shape(own_shape) != image_shape:
         raise MaskFileError(f"size is {short(own_shape)}, expected {list(image_shape)}")
     if isinstance(counts, str):
-        runs = _guarded(rle.from_coco_string, counts, image_shape)
+        runs = rle.from_coco_string(counts, image_shape)
     # Exact types: True is an int to isinstance
     elif isinstance(counts, list) and all(type(count) is int for count in counts):
-        runs = _guarded(rle.check, counts, image_shape)
+        runs = rle.check(counts, image_shape)
     else:
         raise MaskFileError("counts is neither a COCO RLE string nor a list of integers")
     return runs
@@ -143,24 +143,17 @@ def check_image_shape(value: Any) -> ImageShape:
     """Return the image shape (H, W) of a JSON value [H, W].
 
     Raises:
-        MaskFileError: not two integers of at least 1, or an area that does not fit 31 bits.
+        MaskFileError: not two integers of at least 1, or more pixels than
+            `inputs.MAX_MEGAPIXELS`, which run lengths of a few bytes can stand for.
     """
     is_pair = isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)
-    if not is_pair or min(value) < 1 or value[0] * value[1] >= _PIXEL_LIMIT:
+    if not is_pair or min(value) < 1 or max(value) > _MAX_SIDE:
         raise MaskFileError(f"size is {short(value)}, expected [height, width]")
-    return value[0], value[1]
-
-
-def _guarded(decode: Any, counts: Any, image_shape: ImageShape) -> rle.Counts:
-    """Decode run lengths, and refuse those that pass the check by wrapping around."""
     try:
-        runs: rle.Counts = decode(counts, image_shape)
-    except OverflowError as error:
-        raise MaskFileError("a run length is out of range") from error
-    # `rle.check` sums in 64 bits, where huge lengths can wrap around to the expected number
-    if int(runs.sum(dtype=np.uint64)) != image_shape[0] * image_shape[1]:
-        raise MaskFileError("a run length is out of range")
-    return runs
+        check_pixels((value[0], value[1]))
+    except ValueError as error:
+        raise MaskFileError(f"size is {short(value)}: {error}") from error
+    return value[0], value[1]
 
 
 def _unwrap(content: Any) -> tuple[ImageShape | None, list[Any]]:

@@ -4,7 +4,7 @@ A mask is an array of run lengths `counts` (R,) uint32: zeros first (possibly 0 
 ones, and so on. Runs sum to H * W. `to_coco_string` writes pycocotools' compressed form.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,20 +78,25 @@ def box(counts: Counts, height: int) -> tuple[int, int, int, int]:
     return int(starts[0] // height), top, int(ends[-1] // height), bottom
 
 
-def check(counts: Iterable[int], image_shape: tuple[int, int]) -> Counts:
+def check(counts: Sequence[int], image_shape: tuple[int, int]) -> Counts:
     """Check the run lengths of a file and return them as an array.
 
+    Args:
+        counts: whole numbers of any size.
+        image_shape: (H, W) of fewer than 2^31 pixels.
+
     Raises:
-        MaskFileError: one is negative, or they do not fill H * W pixels.
-        OverflowError: one exceeds 64 bits.
+        MaskFileError: one is negative or above H * W, or they do not fill H * W pixels.
     """
-    runs = np.asarray(list(counts), np.int64)
     expected = image_shape[0] * image_shape[1]
-    if (runs < 0).any() or runs.sum() != expected:
+    # Each by itself first: a sum of 64 bits could wrap around to the right one
+    if not all(0 <= count <= expected for count in counts):
+        raise MaskFileError(f"a run length is out of range, 0 to {expected} for {image_shape}")
+    if sum(counts) != expected:
         raise MaskFileError(
-            f"run lengths sum to {runs.sum()}, expected {expected} for {image_shape}"
+            f"run lengths sum to {sum(counts)}, expected {expected} for {image_shape}"
         )
-    return runs.astype(np.uint32)
+    return np.array(counts, np.uint32)
 
 
 def to_coco_string(counts: Counts) -> str:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from samrefine_runtime.errors import LabelError, MaskFileError, OutputError, SettingsError
+from samrefine_runtime.formats import coco
 from samrefine_runtime.formats.coco import MASK_CLASSES, CocoFile, open_coco
+from samrefine_runtime.formats.jsonfile import read_json
 from samrefine_runtime.formats.records import read_masks
 from samrefine_runtime.labels import VOC_CLASSES, read_label
 from samrefine_runtime.masks.masks import Masks
@@ -148,7 +150,37 @@ HOSTILE = {
     "images are numbers": ({"images": [1], "annotations": []}, "not COCO JSON"),
     "same name twice": (
         {"images": [IMAGE, IMAGE | {"file_name": "b/a.png"}], "annotations": []},
-        "two images have the same file name",
+        "the images 'a.jpg' and 'b/a.png' have the same file name without folder and suffix",
+    ),
+    "same name on Windows": (
+        {"images": [IMAGE, IMAGE | {"id": 2, "file_name": "b\\a.png"}], "annotations": []},
+        "have the same file name without folder",
+    ),
+    "no name": ({"images": [IMAGE | {"file_name": None}], "annotations": []}, "file name None"),
+    "same id twice": (
+        {"images": [IMAGE, IMAGE | {"file_name": "b.jpg"}], "annotations": []},
+        r"image 'b\.jpg' has the id 1, expected a number or text that no other image has",
+    ),
+    "no id": (
+        {"images": [{"file_name": "a.jpg"}], "annotations": [{}]},
+        r"image 'a\.jpg' has the id None",
+    ),
+    "id is a list": ({"images": [IMAGE | {"id": [1]}], "annotations": []}, r"has the id \[1\]"),
+    "annotation of no image": (
+        {"images": [IMAGE], "annotations": [ANNOTATION, ANNOTATION | {"id": 5, "image_id": 2}]},
+        "annotation 5 has the image_id 2, which no entry of 'images' has",
+    ),
+    "annotation of a text": (
+        {"images": [IMAGE], "annotations": [ANNOTATION | {"image_id": "1"}]},
+        "annotation None has the image_id '1', which no",
+    ),
+    "annotation of a list": (
+        {"images": [IMAGE], "annotations": [ANNOTATION | {"image_id": [1]}]},
+        r"the image_id \[1\], which no",
+    ),
+    "many pixels": (
+        {"images": [IMAGE | {"height": 10**9, "width": 10**9}], "annotations": []},
+        "megapixels, the limit is 128",
     ),
     "no height": ({"images": [IMAGE | {"height": None}], "annotations": []}, r"a: size is \[None"),
     "polygon": (
@@ -170,6 +202,21 @@ def test_hostile_files(tmp_path: Path, name: str) -> None:
     with pytest.raises(MaskFileError, match=message) as caught:
         CocoFile(path).read("a")
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_damaged_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, reads = tmp_path / "instances.json", []
+    path.write_text("{")
+
+    def read(*arguments: Any) -> Any:
+        reads.append(arguments)
+        return read_json(*arguments)
+
+    monkeypatch.setattr(coco, "read_json", read)
+    for _ in range(3):
+        with pytest.raises(MaskFileError, match="not JSON"):
+            coco.open_coco_file(path)
+    assert len(reads) == 1
 
 
 def test_image_that_is_not_there() -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samrefine_runtime.errors import LabelError, MaskFileError
+from samrefine_runtime.errors import LabelError, MaskFileError, SettingsError
 from samrefine_runtime.formats import (
     LABEL_FORMATS,
     MASK_FORMATS,
     LabelFormat,
     MaskFormat,
+    check_stored_masks,
+    find_stored_masks,
     read_stored_masks,
 )
 from samrefine_runtime.image import ImageShape
@@ -186,3 +188,23 @@ def test_stored_masks_are_looked_for_in_a_registered_format(
     form = MASK_FORMATS[numpy_masks](tmp_path)
     store(form, tmp_path / "a.jpg", stored_masks())
     assert_same_pixels(read_stored_masks(tmp_path, "a"), stored_masks())
+
+
+def test_a_coco_file_may_be_named_instead_of_its_folder(tmp_path: Path) -> None:
+    form = MASK_FORMATS["coco"](tmp_path)
+    form.finish({"a": Path("a.jpg")}, lambda image_id: stored_masks())
+    path = form.place("a").rename(tmp_path / "all my masks.json")
+    check_stored_masks(path)
+    assert find_stored_masks(path, "a") == path
+    assert find_stored_masks(path, "b") is None
+    assert_same_pixels(read_stored_masks(path, "a"), stored_masks())
+    with pytest.raises(MaskFileError, match=r"no masks of b \(looked for all my masks\.json\)"):
+        read_stored_masks(path, "b")
+
+
+@pytest.mark.parametrize("name", ["masks.json", "0000.png", "none.json"])
+def test_other_files_are_refused_once(tmp_path: Path, name: str) -> None:
+    MASK_FORMATS["records"](tmp_path).write(Path("masks.jpg"), stored_masks())
+    (tmp_path / "0000.png").write_bytes(b"\x89PNG")
+    with pytest.raises(SettingsError, match="expected a folder of masks, or a COCO file"):
+        check_stored_masks(tmp_path / name)

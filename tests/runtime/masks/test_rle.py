@@ -80,7 +80,7 @@ def test_hostile_strings_are_refused_or_fill_the_image(text: str) -> None:
         ("5q", "character 'q' does not belong"),
         ("5o", "ends in the middle of a number"),
         ("55", "run lengths sum to 10, expected 12"),
-        ("O=", "run lengths"),
+        ("O=", "a run length is out of range, 0 to 12"),
         ("o" * 8 + "0", "number above 32 bits"),
         ("o" * 2_000_000 + "0", "number above 32 bits"),
     ],
@@ -90,7 +90,38 @@ def test_damaged_strings(text: str, message: str) -> None:
         rle.from_coco_string(text, (3, 4))
 
 
-@pytest.mark.parametrize("counts", [[], [11], [13], [6, -1, 7], [-12, 24], [1 << 40]])
-def test_counts_that_do_not_fill_the_image(counts: list[int]) -> None:
-    with pytest.raises(MaskFileError, match=r"run lengths sum to -?\d+, expected 12"):
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([], "run lengths sum to 0, expected 12"),
+        ([11], "run lengths sum to 11, expected 12"),
+        ([12, 12], "run lengths sum to 24, expected 12"),
+        ([13], "a run length is out of range, 0 to 12"),
+        ([6, -1, 7], "out of range"),
+        ([-12, 24], "out of range"),
+        ([1 << 40], "out of range"),
+        # In 32 and in 64 bits these add up to 12
+        ([1 << 31, 1 << 31, 12], "out of range"),
+        ([1 << 63, 1 << 63, 12], "out of range"),
+        ([(1 << 64) - 1, 13], "out of range"),
+        ([10**5000, 12], "out of range"),
+    ],
+)
+def test_counts_that_do_not_fill_the_image(counts: list[int], message: str) -> None:
+    with pytest.raises(MaskFileError, match=message):
         rle.check(counts, (3, 4))
+
+
+@given(
+    st.lists(st.integers(-1, 1 << 65) | st.integers(0, 4), max_size=6),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)
+def test_what_is_accepted_fills_the_image(counts: list[int], image_shape: tuple[int, int]) -> None:
+    is_right = sum(counts) == image_shape[0] * image_shape[1] and min(counts, default=0) >= 0
+    try:
+        runs = rle.check(counts, image_shape)
+    except MaskFileError:
+        assert not is_right
+        return
+    assert is_right and runs.tolist() == counts
+    assert rle.decode(runs, image_shape).shape == image_shape
