@@ -70,6 +70,12 @@ class LabelError(InputError):
     """A label map or an image-level label does not fit its image or the class list."""
 
 
+class ImageLabelsError(LabelError):
+    """The image-level labels of a whole set of images cannot be used."""
+
+    exit_code = 2
+
+
 class MaskFileError(InputError):
     """A file of masks cannot be read."""
 

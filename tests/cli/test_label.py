@@ -212,7 +212,7 @@ def test_image_labels_that_do_not_fit(
 ) -> None:
     known.write_text(text)
     arguments = ["label", images, "--bundle", lively_bundle, "--out", out]
-    assert message in failed(run(*arguments, "--image-labels", known), 1)
+    assert message in failed(run(*arguments, "--image-labels", known), 2)
     assert not out.exists()
 
 

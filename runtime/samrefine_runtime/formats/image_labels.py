@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from reprlib import repr as short
@@ -14,15 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.arguments import unknown_class
-from samrefine_runtime.errors import LabelError
+from samrefine_runtime.errors import ImageLabelsError, LabelError
 from samrefine_runtime.formats.jsonfile import read_json
 from samrefine_runtime.image import IMAGE_SUFFIXES
+from samrefine_runtime.inputs import check_file, read_bytes
+from samrefine_runtime.names import image_id
 
 ImageLabels = dict[str, NDArray[np.bool_]]
 """Image id (file name without folder and suffix) -> (C,) bool, in the order of the class list."""
 
-MAX_XML_BYTES = 16 << 20
-"""Largest VOC annotation that is parsed, 16 MiB; VOC's own have a few kB."""
+MAX_XML_BYTES = 4 << 20
+"""Largest VOC annotation that is parsed, 4 MiB; VOC's own have a few kB. A parsed file takes up to
+40 times its size."""
+
+_DELIMITERS = ",;\t"
+"""Characters between the cells of a CSV file: a comma, or what spreadsheets of other countries and
+databases write."""
 
 _Entry = tuple[str, str, list[str]]
 """Place for messages (file, or file and line), image id, class names."""
@@ -33,7 +41,8 @@ def read_image_labels(path: str | Path, classes: Sequence[str]) -> ImageLabels:
 
     The suffix selects the format:
         .csv: a header `image,labels` with names separated by `;`, or a first column of images
-            and one column of 0 and 1 for each class; UTF-8.
+            and one column of 0 and 1 for each class; UTF-8. Cells are separated by commas,
+            semicolons or tabs, as in the header.
         .json: {"image": ["cat", "dog"], ...}
         a folder: VOC annotations `<id>.xml`; the classes of all objects, difficult ones too.
 
@@ -44,21 +53,30 @@ def read_image_labels(path: str | Path, classes: Sequence[str]) -> ImageLabels:
         classes: names that may occur, usually without the background.
 
     Raises:
-        LabelError: the file cannot be read, names an unknown class, or lists an image twice with
-            different labels.
+        ImageLabelsError: the file cannot be read, lists no images, names an unknown class, or lists
+            an image twice with different labels.
     """
     source = Path(path)
-    if not source.exists():
-        raise LabelError(f"{source}: no such file or folder")
+    try:
+        labels = _gather(_entries(source, classes), tuple(classes))
+    except LabelError as error:
+        raise ImageLabelsError(str(error)) from error
+    if not labels:
+        raise ImageLabelsError(f"{source}: lists no images")
+    return labels
+
+
+def _entries(source: Path, classes: Sequence[str]) -> Iterable[_Entry]:
+    """Return the labels of a file or folder by its suffix. Raises LabelError."""
     if source.is_dir():
-        entries = _xml_entries(source)
-    elif source.suffix.lower() == ".csv":
-        entries = _csv_entries(source, classes)
-    elif source.suffix.lower() == ".json":
-        entries = _json_entries(source)
-    else:
-        raise LabelError(f"{source}: {_unsupported(source.suffix.lower())}")
-    return _gather(entries, tuple(classes))
+        return _xml_entries(source)
+    suffix = source.suffix.lower()
+    if suffix == ".csv":
+        return _csv_entries(source, classes)
+    if suffix == ".json":
+        return _json_entries(source)
+    check_file(source, LabelError)
+    raise LabelError(f"{source}: {_unsupported(suffix)}")
 
 
 def _unsupported(suffix: str) -> str:
@@ -75,16 +93,16 @@ def _gather(entries: Iterable[_Entry], classes: tuple[str, ...]) -> ImageLabels:
         LabelError: an unknown class, or an image listed twice with different labels.
     """
     labels: ImageLabels = {}
-    for where, image_id, names in entries:
+    for where, image, names in entries:
         present = np.zeros(len(classes), np.bool_)
         for name in names:
             if name not in classes:
-                raise LabelError(f"{where}: {image_id}: {unknown_class(name, classes)}")
+                raise LabelError(f"{where}: {image}: {unknown_class(name, classes)}")
             present[classes.index(name)] = True
         # An image listed twice with the same labels is harmless
-        earlier = labels.setdefault(image_id, present)
+        earlier = labels.setdefault(image, present)
         if not np.array_equal(earlier, present):
-            raise LabelError(f"{where}: {image_id} is listed twice with different labels")
+            raise LabelError(f"{where}: {image} is listed twice with different labels")
     return labels
 
 
@@ -94,16 +112,22 @@ def _image_id(name: str) -> str:
     Backslashes separate folders too: lists are also written on Windows.
     """
     base = PurePosixPath(name.strip().replace("\\", "/"))
-    return base.stem if base.suffix.lower() in IMAGE_SUFFIXES else base.name
+    has_suffix = base.suffix.lower() in IMAGE_SUFFIXES
+    return image_id(base.name if has_suffix else f"{base.name}.jpg")
 
 
 def _csv_entries(path: Path, classes: Sequence[str]) -> Iterator[_Entry]:
     """Yield the labels of a CSV file of either form. Raises LabelError."""
     # The header decides the form: names in one column, or one column per class
-    rows = _csv_rows(path)
+    text = _csv_text(path)
+    delimiter = _delimiter(text)
+    rows = _csv_rows(path, text, delimiter)
     header = [cell.strip() for cell in next(rows, (0, []))[1]]
     if len(header) < 2:
-        raise LabelError(f"{path}: no header, expected image,labels or image,<class>,...")
+        raise LabelError(
+            f"{path}: no header of two columns or more (found {short(', '.join(header))}), "
+            "expected image,labels or image,<class>,... with commas, semicolons or tabs between"
+        )
     listed = [cell.lower() for cell in header[1:]] == ["labels"]
     for name in [] if listed else header[1:]:
         if name not in classes:
@@ -111,21 +135,38 @@ def _csv_entries(path: Path, classes: Sequence[str]) -> Iterator[_Entry]:
     # One image per row
     for line, row in rows:
         where = f"{path}:{line}"
-        if len(row) != len(header) or not row[0].strip():
+        # Names are separated by semicolons, which may be the file's own delimiter
+        cells = [row[0], ";".join(row[1:])] if listed and delimiter == ";" else row
+        if len(cells) != len(header) or not cells[0].strip():
             raise LabelError(f"{where}: {len(row)} cells, expected an image and {len(header) - 1}")
-        names = row[1].split(";") if listed else _marked(header[1:], row[1:], where)
+        names = cells[1].split(";") if listed else _marked(header[1:], cells[1:], where)
         stripped = [name.strip() for name in names]
-        yield where, _image_id(row[0]), [name for name in stripped if name]
+        yield where, _image_id(cells[0]), [name for name in stripped if name]
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, cells) of every row that is not blank. Raises LabelError."""
+def _csv_text(path: Path) -> str:
+    """Read a CSV file. Raises LabelError."""
     try:
         # utf-8-sig drops the byte order mark that spreadsheet programs write
-        text = path.read_bytes().decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text), strict=True)
+        return read_bytes(path, LabelError).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{path}: not a readable CSV file ({error})") from error
+
+
+def _delimiter(text: str) -> str:
+    """Return the character that ends the first cell of the header."""
+    header = text.lstrip().partition("\n")[0]
+    # Quoted cells may hold any of them
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    return next((character for character in unquoted if character in _DELIMITERS), ",")
+
+
+def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, cells) of every row that is not blank. Raises LabelError."""
+    try:
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
         yield from ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise LabelError(f"{path}: not a readable CSV file ({error})") from error
 
 
@@ -151,12 +192,13 @@ def _json_entries(path: Path) -> Iterator[_Entry]:
 
 def _xml_entries(folder: Path) -> Iterator[_Entry]:
     """Yield the labels of a folder of VOC annotations, by file name. Raises LabelError."""
-    files = sorted(folder.glob("*.xml"))
+    # Hidden files are skipped: macOS adds `._` files with the suffix of the original
+    files = sorted(path for path in folder.glob("*.xml") if path.name[0] != ".")
     if not files:
         raise LabelError(f"{folder}: no VOC .xml files here")
     for path in files:
         objects = _parse_xml(path).findall("object")
-        yield str(path), path.stem, [(item.findtext("name") or "").strip() for item in objects]
+        yield str(path), image_id(path), [(item.findtext("name") or "").strip() for item in objects]
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
@@ -173,6 +215,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 def _parse_xml(path: Path) -> ElementTree.Element:
     """Parse a VOC annotation. Raises LabelError."""
+    check_file(path, LabelError)
     try:
         # The size first: a file of any size would be read into memory
         if path.stat().st_size > MAX_XML_BYTES:

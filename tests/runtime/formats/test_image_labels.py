@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samrefine_runtime.errors import LabelError
+from samrefine_runtime.errors import ImageLabelsError, LabelError
 from samrefine_runtime.formats.image_labels import read_image_labels
+from samrefine_runtime.names import image_id
 
 CLASSES = ("cat", "dog", "potted plant")
 
@@ -50,6 +51,12 @@ EXPECTED = {"a": ["cat", "potted plant"], "2007.b": ["dog"], "none": []}
         "\ufeffImage,Labels\r\na.jpg, cat ; potted plant;\r\n\r\n2007.b.png,dog\r\nnone,\r\n",
         "image,cat,dog,potted plant\na,1,0,1\n2007.b.jpg,0,1,0\nnone,,,\n",
         'file,"potted plant",cat,dog\na,1,1,0\nx\\2007.b.jpg,0,0,1\nnone,0,0,0\n',
+        # As spreadsheets of other countries and databases write it
+        'image;labels\na.jpg;"cat;potted plant"\n2007.b.jpg;dog\nnone;\n',
+        "image;labels\na.jpg;cat;potted plant\n2007.b.jpg;dog\nnone;\n",
+        "image\tlabels\na.jpg\tcat;potted plant\n2007.b.jpg\tdog\nnone\t\n",
+        '\n"file, name";cat;dog;potted plant\na;1;0;1\n2007.b.jpg;0;1;0\nnone;;;\n',
+        "image\tcat\tdog\tpotted plant\na\t1\t0\t1\n2007.b.jpg\t0\t1\t0\nnone\t\t\t\n",
     ],
 )
 def test_csv(tmp_path: Path, text: str) -> None:
@@ -71,6 +78,7 @@ def test_voc_annotations(tmp_path: Path) -> None:
     write(tmp_path, "2007.b.xml", annotation("dog").encode("utf-16"))
     write(tmp_path, "none.xml", '<?xml version="1.0"?>\n' + annotation())
     write(tmp_path, "notes.txt", "not read")
+    write(tmp_path, "._a.xml", "not read either: macOS's own")
     assert names(read_image_labels(tmp_path, CLASSES)) == EXPECTED
 
 
@@ -94,7 +102,12 @@ def test_csv_and_json_agree(tmp_path_factory: pytest.TempPathFactory, labels: An
 
 HOSTILE = {
     "empty.csv": ("", "no header"),
-    "one column.csv": ("image\na\n", "no header"),
+    "one column.csv": ("image\na\n", r"no header of two columns or more \(found 'image'\)"),
+    "spaces.csv": ("image labels\na cat\n", "with commas, semicolons or tabs between"),
+    "header only.csv": ("image,labels\n", "lists no images"),
+    "commas.csv": ("image;labels\na.jpg;cat,dog\n", "2: a: unknown class 'cat,dog'"),
+    "cells;.csv": ("image;cat;dog\na;1\n", "2: 2 cells, expected an image and 2"),
+    "more cells.csv": ("image,labels\na,cat,dog\n", "2: 3 cells, expected an image and 1"),
     "unknown.csv": ("image,labels\na,cta\n", "2: a: unknown class 'cta', did you mean cat?"),
     "far.csv": ("image,labels\na,zzz\n", "unknown class 'zzz', known are cat, dog, potted plant"),
     "column.csv": ("image,cat,Dog\na,1,0\n", "header: unknown class 'Dog', did you mean dog?"),
@@ -111,6 +124,9 @@ HOSTILE = {
     "list.json": ('["cat"]', "holds list, expected an object"),
     "text.json": ('{"a": "cat"}', "a: labels are 'cat', expected names"),
     "number.json": ('{"a": [1]}', r"a: labels are \[1\]"),
+    "empty.json": ("{}", "lists no images"),
+    "same key.json": ('{"a": ["cat"], "a": ["dog"]}', "'a' occurs twice in an object"),
+    "two suffixes.json": ('{"a.jpg": ["cat"], "a.png": []}', "a is listed twice with different"),
     "unknown.json": ('{"a": ["Cat"]}', "a: unknown class 'Cat', did you mean cat?"),
     "labels.npy": (b"\x93NUMPY", "may hold a pickle, which is never read; convert it"),
     "labels.txt": ("a cat", r"expected a \.csv or \.json file"),
@@ -134,8 +150,9 @@ def test_hostile_files(tmp_path: Path, name: str) -> None:
     else:
         path = write(tmp_path, name, content)
     source = path.parent if name.startswith("xml") else path
-    with pytest.raises(LabelError, match=message) as caught:
+    with pytest.raises(ImageLabelsError, match=message) as caught:
         read_image_labels(source, CLASSES)
+    assert caught.value.exit_code == 2
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
@@ -152,11 +169,44 @@ def test_entity_bomb_is_refused_at_once(tmp_path: Path, encoding: str) -> None:
 
 
 def test_huge_annotation_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "huge.xml", b" " * ((16 << 20) + 1))
-    with pytest.raises(LabelError, match="larger than 16 MiB"):
+    write(tmp_path, "huge.xml", b" " * ((4 << 20) + 1))
+    with pytest.raises(LabelError, match="larger than 4 MiB"):
         read_image_labels(tmp_path, CLASSES)
 
 
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(LabelError, match=r"none\.csv: no such file or folder"):
-        read_image_labels(tmp_path / "none.csv", CLASSES)
+@pytest.mark.parametrize("name", ["none", "none.csv", "none.json"])
+def test_missing_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LabelError, match=f"{name}: no such file"):
+        read_image_labels(tmp_path / name, CLASSES)
+
+
+def test_dangling_annotation(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").symlink_to("gone.xml")
+    with pytest.raises(LabelError, match=r"a\.xml: a link to gone\.xml, which does not exist"):
+        read_image_labels(tmp_path, CLASSES)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.json"])
+def test_huge_files_are_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMREFINE_MAX_MEGABYTES", "1")
+    path = write(tmp_path, name, b" " * 1_000_001)
+    with pytest.raises(LabelError, match=f"{name}: 2 megabytes, the limit is 1; SAMREFINE_MAX_"):
+        read_image_labels(path, CLASSES)
+
+
+def test_long_names_find_their_image(tmp_path: Path) -> None:
+    """Ids of long names are shortened, the same way everywhere."""
+    name = "x" * 250
+    labels = read_image_labels(write(tmp_path, "l.csv", f"image,labels\n{name}.jpg,cat\n"), CLASSES)
+    assert list(labels) == [image_id(f"{name}.jpg")]
+    labels = read_image_labels(write(tmp_path, "l.csv", f"image,labels\n{name},cat\n"), CLASSES)
+    assert list(labels) == [image_id(f"{name}.jpg")]
+
+
+def test_external_entities_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("cat")
+    external = f'<!DOCTYPE a [<!ENTITY e SYSTEM "{tmp_path}/secret">]>'
+    text = f"{external}<annotation><object><name>&e;</name></object></annotation>"
+    write(tmp_path, "a.xml", text)
+    with pytest.raises(LabelError, match="has a DOCTYPE"):
+        read_image_labels(tmp_path, CLASSES)
