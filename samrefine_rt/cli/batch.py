@@ -103,13 +103,16 @@ def image_files(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _images_in(path: Path) -> Iterable[Path]:
-    """List the images of a folder by suffix, hidden files aside; a file stands for itself."""
+    """List the images of a folder by suffix, hidden files aside; a file stands for itself.
+
+    What is no file, such as a link that leads nowhere, is listed too: reading it says what it is.
+    """
     if not path.is_dir():
         return [path]
     return sorted(
         file
         for file in path.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "." and file.is_file()
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."
     )
 
 
