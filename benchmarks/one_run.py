@@ -55,7 +55,7 @@ def _runtime(model: str, threads: int, settings: dict[str, Any]) -> Callable[[Im
     return MaskGenerator(random_bundle(model), session=session, **settings).records
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Return the peak resident memory of this process, MB."""
     # getrusage would count that of the parent until exec
     status = Path("/proc/self/status").read_text()
@@ -99,7 +99,7 @@ def main(
     start = time.perf_counter()
     masks = run(image)
     seconds = time.perf_counter() - start
-    figures = {"seconds": seconds, "peak_mb": _peak_mb(), "masks": len(masks)}
+    figures = {"seconds": seconds, "peak_mb": peak_mb(), "masks": len(masks)}
     click.echo(json.dumps(figures))
 
 

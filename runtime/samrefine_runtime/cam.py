@@ -7,9 +7,9 @@ with Inter-pixel Relations", 2019, step/make_cam.py); the label is its eval_cam.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import cv2
@@ -32,7 +32,7 @@ from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.bundle import CamSpec
 from samrefine_runtime.checks import as_array
 from samrefine_runtime.errors import InferenceError, LabelError, SettingsError
-from samrefine_runtime.image import RgbImage
+from samrefine_runtime.image import ImageShape, RgbImage
 from samrefine_runtime.labels import MAX_CLASS, LabelMap
 from samrefine_runtime.settings import Domain, Settings, real, settings_of, switch, whole
 
@@ -108,16 +108,45 @@ class CamResult:
     classes: NDArray[np.int64]
     """Label values (K,) of the classes assumed to be in the image, ascending; 1 is the first class.
     For an image without any class K is 0, and its label is all background."""
-    maps: NDArray[np.float32]
-    """Maps (K, H, W) in the shape of the image, 0 to 1, each divided by its maximum."""
-    background: float | NDArray[np.float32]
-    """Score that a map must exceed: a constant, or the network's own background map (H, W)."""
+    low_res_maps: NDArray[np.float32]
+    """Maps (K, h, w), 0 to 1, each divided by its maximum, in the shape that was classified."""
+    low_res_background: float | NDArray[np.float32]
+    """Score that a map must exceed: a constant, or the network's own background map (h, w)."""
     probabilities: NDArray[np.float32]
     """Probability (C,) of every class of the network, 0 to 1."""
+    image_shape: ImageShape
+    """(H, W) of the image, pixels."""
+
+    @cached_property
+    def maps(self) -> NDArray[np.float32]:
+        """Maps (K, H, W) in the shape of the image, 0 to 1.
+
+        They are enlarged when they are first asked for, and kept: 4 bytes per pixel and class.
+        """
+        return resize_maps(self.low_res_maps, self.image_shape)
+
+    @cached_property
+    def background(self) -> float | NDArray[np.float32]:
+        """Score that a map must exceed: a constant, or the network's own background map (H, W)."""
+        return self._enlarged_background()
 
     def label(self) -> tuple[LabelMap, NDArray[np.float32]]:
-        """Return the label (H, W) uint8 and its confidence (H, W) float32, as `cam_to_label`."""
-        return _label_of(self.maps, self.classes, self.background)
+        """Return the label (H, W) uint8 and its confidence (H, W) float32, as `cam_to_label`.
+
+        Maps are enlarged one at a time.
+        """
+        return _label_of(
+            lambda index: resize_maps(self.low_res_maps[index, None], self.image_shape)[0],
+            self.classes,
+            self._enlarged_background(),
+            self.image_shape,
+        )
+
+    def _enlarged_background(self) -> float | NDArray[np.float32]:
+        low_res = self.low_res_background
+        if isinstance(low_res, np.ndarray):
+            return np.asarray(resize_maps(low_res[None], self.image_shape)[0])
+        return low_res
 
 
 class CamClassifier:
@@ -172,7 +201,6 @@ class CamClassifier:
         """
         image = as_image(image)
         given = None if image_labels is None else as_image_labels(image_labels, self.cam.classes)
-        height, width = image.shape[:2]
         small = _at_most(image, self.settings.max_side)
         # Predict the classes at the scale closest to 1: half and double are equally far
         scales = sorted(self.settings.scales, key=lambda scale: abs(math.log(scale)))
@@ -181,19 +209,20 @@ class CamClassifier:
         present = self._present(probabilities) if given is None else given
         classes = np.flatnonzero(present) + 1
         if len(classes) == 0:
-            empty = np.zeros((0, height, width), np.float32)
-            return CamResult(classes, empty, self.settings.background_score, probabilities)
+            empty = np.zeros((0, *small.shape[:2]), np.float32)
+            background = self.settings.background_score
+            return CamResult(classes, empty, background, probabilities, image.shape[:2])
         # Sum the maps of those classes over all scales
         wanted = self._channels(classes)
         total = self._upsampled(maps[wanted], small)
         for scale in scales[1:]:
             total += self._upsampled(self._forward_scale(small, scale)[0][wanted], small)
-        # Divide each map by its maximum, then enlarge to the image
+        # Divide each map by its maximum
         total /= total.max(axis=(1, 2), keepdims=True) + _EPSILON
-        total = resize_maps(total, (height, width))
+        background = self.settings.background_score
         if self.cam.has_background:
-            return CamResult(classes, total[1:], total[0], probabilities)
-        return CamResult(classes, total, self.settings.background_score, probabilities)
+            background, total = total[0], total[1:]
+        return CamResult(classes, total, background, probabilities, image.shape[:2])
 
     def _forward_scale(
         self, image: RgbImage, scale: float
@@ -276,32 +305,48 @@ def cam_to_label(
         SettingsError: a background score outside 0 to 1.
     """
     stack = as_array(maps, "maps", "(K, H, W) finite numbers", (None,) * 3, error=LabelError)
+    image_shape = (stack.shape[1], stack.shape[2])
     expected = f"({len(stack)},) label values, 1 to {MAX_CLASS}, as many as maps"
     values = as_array(classes, "classes", expected, (len(stack),), kinds="iu", error=LabelError)
     if len(values) and not (values.min() >= 1 and values.max() <= MAX_CLASS):
         raise LabelError(f"classes is {values.tolist()}, expected {expected}")
     # The background is a number, or as the maps
     if isinstance(background, (np.ndarray, list, tuple)):
-        shape = stack.shape[1:]
-        expected = f"a number or a map {shape} of finite numbers"
-        scores = as_array(background, "background", expected, shape, error=LabelError)
-        return _label_of(stack, values, scores)
+        expected = f"a number or a map {image_shape} of finite numbers"
+        scores = as_array(background, "background", expected, image_shape, error=LabelError)
+        return _label_of(stack.__getitem__, values, scores, image_shape)
     Domain(float, 0, 1).check("background", background)
-    return _label_of(stack, values, cast(float, background))
+    return _label_of(stack.__getitem__, values, cast(float, background), image_shape)
 
 
 def _label_of(
-    maps: NDArray[Any], classes: NDArray[Any], background: float | NDArray[Any]
+    map_of: Callable[[int], NDArray[Any]],
+    classes: NDArray[Any],
+    background: float | NDArray[Any],
+    image_shape: ImageShape,
 ) -> tuple[LabelMap, NDArray[np.float32]]:
-    """Compute what `cam_to_label` returns, of arguments that fit each other."""
-    if len(maps) == 0:
-        return np.zeros(maps.shape[1:], np.uint8), np.ones(maps.shape[1:], np.float32)
-    # best, winner (H, W): value and class of the highest map; argmax takes the first of equals
-    best = maps.max(axis=0)
-    foreground = best > background
-    winner = classes.astype(np.uint8)[maps.argmax(axis=0)]
-    label = np.where(foreground, winner, np.uint8(0))
-    return label, np.where(foreground, best, 1 - best).astype(np.float32, copy=False)
+    """Compute what `cam_to_label` returns from maps (H, W) that are asked for one at a time."""
+    if len(classes) == 0:
+        return np.zeros(image_shape, np.uint8), np.ones(image_shape, np.float32)
+    # best, label (H, W): value and class of the highest map so far
+    best = map_of(0).copy()
+    label = np.full(image_shape, classes[0], np.uint8)
+    for index, value in enumerate(classes[1:], 1):
+        _keep_higher(best, label, map_of(index), value)
+    is_background = best <= background
+    label[is_background] = 0
+    np.subtract(1, best, out=best, where=is_background)
+    return label, best.astype(np.float32, copy=False)
+
+
+def _keep_higher(
+    best: NDArray[Any], label: LabelMap, activation: NDArray[Any], value: np.integer[Any]
+) -> None:
+    """Put a map (H, W) and its label value where it is higher than the best so far."""
+    # Of equals the first one stays, which is the lower class
+    is_higher = activation > best
+    np.copyto(best, activation, where=is_higher)
+    label[is_higher] = value
 
 
 def resize_maps(maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from samrefine_runtime.arguments import Progress, as_progress
 from samrefine_runtime.checks import StrPath, as_path
 from samrefine_runtime.errors import LabelError, SettingsError
+from samrefine_runtime.image import row_strips
 from samrefine_runtime.labels import IGNORE, MAX_CLASS, VOC_CLASSES, LabelMap, read_label
 from samrefine_runtime.names import image_id
 from samrefine_runtime.settings import Domain
@@ -136,16 +137,24 @@ def confusion_matrix(prediction: LabelMap, ground_truth: LabelMap, num_classes: 
         raise LabelError(
             f"prediction is {prediction.shape} (H, W), ground truth {ground_truth.shape}"
         )
+    total = np.zeros((num_classes, num_classes), np.int64)
+    for rows in row_strips(ground_truth.shape):
+        total += _confusion(prediction[rows], ground_truth[rows], num_classes)
+    return total
+
+
+def _confusion(prediction: LabelMap, ground_truth: LabelMap, num_classes: int) -> Confusion:
+    """Count what `confusion_matrix` does in labels of the same shape."""
     counted = ground_truth != IGNORE
-    # rows (P,): true class of each counted pixel; columns (H, W): predicted class
-    rows = ground_truth[counted].astype(np.intp)
-    columns = np.where(prediction == IGNORE, 0, prediction)
+    # truth (P,): true class of each counted pixel; classes (H, W): predicted class
+    truth = ground_truth[counted].astype(np.intp)
+    classes = np.where(prediction == IGNORE, np.uint8(0), prediction)
     # The prediction is checked at ignored pixels too: a class out of range is wrong anywhere
-    for name, classes in (("prediction", columns), ("ground truth", rows)):
-        if (highest := int(classes.max(initial=0))) >= num_classes:
+    for name, found in (("prediction", classes), ("ground truth", truth)):
+        if (highest := int(found.max(initial=0))) >= num_classes:
             raise LabelError(f"{name} has class {highest}, expected below {num_classes}")
-    # pairs (C * C,): pixels of each pair of classes, at row * C + column
-    pairs = np.bincount(rows * num_classes + columns[counted], minlength=num_classes**2)
+    # pairs (C * C,): pixels of each pair of classes, at truth * C + class
+    pairs = np.bincount(truth * num_classes + classes[counted], minlength=num_classes**2)
     return pairs.reshape(num_classes, num_classes)
 
 

@@ -100,12 +100,12 @@ class Labeler:
         seconds: dict[str, float] = {}
         with _timed(seconds, "cam"):
             cam = self.classifier.run(image, image_labels)
-            pseudo_label, confidence = cam.label()
+            pseudo_label, _ = cam.label()
         with _timed(seconds, "masks"):
             masks = self.generator.generate(image, pseudo_label=pseudo_label, progress=progress)
         with _timed(seconds, "refine"):
             label = refine(pseudo_label, masks, self.refinement)
-        return LabelResult(label, pseudo_label, confidence, cam, masks, seconds)
+        return LabelResult(label, pseudo_label, cam, masks, seconds)
 
 
 @contextmanager

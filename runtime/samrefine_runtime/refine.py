@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from samrefine_runtime.arguments import BundleLike, LabelLike, as_bundle, as_label
 from samrefine_runtime.checks import described
 from samrefine_runtime.errors import LabelError, SettingsError
-from samrefine_runtime.labels import IGNORE, MAX_CLASS, LabelMap, check_label
-from samrefine_runtime.masks.masks import Coverage, Masks
+from samrefine_runtime.labels import IGNORE, MAX_CLASS, LabelMap, check_label, count_values
+from samrefine_runtime.masks.masks import Masks, Spans, strips
 from samrefine_runtime.settings import Settings, choice, real, settings_of, whole
 from samrefine_runtime.trust import CAUTIOUS, is_trusted
 
@@ -124,16 +124,41 @@ def refine(pseudo_label: LabelMap, masks: Masks, settings: RefineSettings) -> La
         return np.where(pseudo_label == IGNORE, np.uint8(0), pseudo_label)
     # Run lengths are column-major: so are all flat arrays here
     flat = np.ascontiguousarray(pseudo_label.T).reshape(-1)
-    fits = _fitting(flat, classes, masks, settings)
-    coverage = Coverage(masks)
-    is_free = np.ones(len(masks), bool)
-    # cover (W * H,): how many masks that no class has taken lie over each pixel
-    cover = coverage.count(is_free)
+    taken = _taken(_fitting(flat, classes, masks, settings))
+    spans = masks.spans()
     refined = np.zeros_like(flat)
+    for strip in strips(len(flat)):
+        _paint(refined[strip], flat[strip], classes, taken, spans.within(strip), settings)
+    return np.ascontiguousarray(refined.reshape(masks.image_shape[::-1]).T)
+
+
+def _taken(fits: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Decide which masks each class takes, (N, K) bool: those that fit and are not taken yet."""
+    return np.asarray(fits & (np.cumsum(fits, axis=1) == 1))
+
+
+def _paint(
+    refined: LabelMap,
+    flat: LabelMap,
+    classes: NDArray[np.uint8],
+    taken: NDArray[np.bool_],
+    spans: Spans,
+    settings: RefineSettings,
+) -> None:
+    """Write the classes into a part of the refined label.
+
+    Args:
+        refined: (P,) uint8, background; the part that is written.
+        flat: (P,) uint8, the same part of the pseudo label, column-major.
+        classes: (K,) uint8, ascending.
+        taken: (N, K) bool, the masks that each class takes.
+        spans: of the N masks, inside the part.
+        settings: see `refine`.
+    """
+    # cover (P,): how many masks that no class has taken lie over each pixel
+    cover = spans.cover(len(flat))
     for index, label in enumerate(classes):
-        # Take the free masks that fit the class
-        chosen = fits[:, index] & is_free
-        union = coverage.count(chosen)
+        union = spans.of(taken[:, index]).cover(len(flat))
         region = union > 0
         # Trust the pseudo label where SAM has no mask
         if settings.method != "max_iou":
@@ -141,8 +166,6 @@ def refine(pseudo_label: LabelMap, masks: Masks, settings: RefineSettings) -> La
         refined[region] = label
         # Masks taken by this class count as absent for the classes after it
         cover -= union
-        is_free &= ~chosen
-    return np.ascontiguousarray(refined.reshape(masks.image_shape[::-1]).T)
 
 
 def overlaps(flat_label: LabelMap, classes: NDArray[np.uint8], masks: Masks) -> NDArray[np.int64]:
@@ -153,15 +176,18 @@ def overlaps(flat_label: LabelMap, classes: NDArray[np.uint8], masks: Masks) -> 
         classes: (K,) uint8.
         masks: N of them.
     """
-    starts, ends, owner = masks.spans()
+    spans = masks.spans()
     table = np.zeros((len(masks), len(classes)), np.int64)
-    # before (W * H + 1,): pixels of the class before each position, so that the pixels of a run
-    # on the class are one subtraction
-    before = np.zeros(len(flat_label) + 1, np.int64)
-    for index, label in enumerate(classes):
-        np.cumsum(flat_label == label, out=before[1:])
-        inside = before[ends] - before[starts]
-        table[:, index] = np.bincount(owner, inside, minlength=len(masks))
+    for strip in strips(len(flat_label)):
+        starts, ends, owner = spans.within(strip)
+        part = flat_label[strip]
+        # before (P + 1,): pixels of the class before each position, so that the pixels of a run on
+        # the class are one subtraction
+        before = np.zeros(len(part) + 1, np.int64)
+        for index, label in enumerate(classes):
+            np.cumsum(part == label, out=before[1:])
+            inside = before[ends] - before[starts]
+            table[:, index] += np.bincount(owner, inside, minlength=len(masks)).astype(np.int64)
     return table
 
 
@@ -174,7 +200,7 @@ def _check(
             f"pseudo label is {label.shape[1]} x {label.shape[0]} pixels, its masks are "
             f"{image_shape[1]} x {image_shape[0]}"
         )
-    classes = np.flatnonzero(np.bincount(label.reshape(-1), minlength=256)[:IGNORE])
+    classes = np.flatnonzero(count_values(label)[:IGNORE])
     if settings.num_classes is not None and len(classes) and classes[-1] >= settings.num_classes:
         raise LabelError(
             f"pseudo label has class {classes[-1]}, expected 0 to {settings.num_classes - 1} or 255"
@@ -189,7 +215,7 @@ def _fitting(
     # table (N, K): pixels that mask n shares with class k
     table = overlaps(flat, classes, masks)
     areas = masks.areas[:, None]
-    class_areas = np.bincount(flat, minlength=256)[classes]
+    class_areas = count_values(flat)[classes]
     # Mostly inside the class
     fits = table > settings.min_inside * areas
     if settings.method in ("max_iou_imp2", "argmax"):

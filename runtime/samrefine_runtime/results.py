@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.cam import CamResult
-from samrefine_runtime.labels import LabelMap
+from samrefine_runtime.labels import LabelMap, count_values
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.trust import image_trust
 
@@ -23,14 +23,17 @@ class LabelResult:
     """Refined label (H, W) uint8."""
     pseudo_label: LabelMap
     """Pseudo label (H, W) uint8, from the CAM before refinement."""
-    confidence: NDArray[np.float32]
-    """Confidence (H, W) float32 of the pseudo label, 0 to 1."""
     cam: CamResult
     """Activation maps and class probabilities."""
     masks: Masks
     """All masks of the image."""
     seconds: Mapping[str, float]
     """Time of each stage in seconds: cam, masks, refine."""
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """Confidence (H, W) float32 of the pseudo label, 0 to 1; computed at each call."""
+        return self.cam.label()[1]
 
     @property
     def changed(self) -> float:
@@ -45,8 +48,7 @@ class LabelResult:
     def summary(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return figures for a JSON file; `classes` are the C foreground class names."""
         # Pixels of each label value (256,); classes in neither label are omitted
-        before = np.bincount(self.pseudo_label.reshape(-1), minlength=256)
-        after = np.bincount(self.label.reshape(-1), minlength=256)
+        before, after = count_values(self.pseudo_label), count_values(self.label)
         present = [i for i in range(1, len(classes) + 1) if before[i] or after[i]]
         return {
             "size": list(self.label.shape),

@@ -9,9 +9,10 @@ is a guess. Only labelled pixels count: a sure mask of the sky says nothing abou
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from samrefine_runtime.labels import IGNORE, LabelMap
-from samrefine_runtime.masks.masks import Coverage, Masks
+from samrefine_runtime.masks.masks import Masks, strips
 
 CAUTIOUS = 0.87
 """The least trust at which a bundle's masks overrule a pseudo label, unless its manifest says
@@ -45,10 +46,8 @@ def image_trust(pseudo_label: LabelMap, masks: Masks) -> float:
         Mean predicted IoU, 0 to 1, of the surest mask at each pixel over the surest quarter of
         the labelled pixels that any mask covers; 1 if there are none.
     """
-    covered = Coverage(masks).count(np.ones(len(masks), bool)) > 0
-    explained = covered.reshape(masks.image_shape[::-1]).T
     # left (H, W): explained pixels whose surest mask is still to be found
-    left = (pseudo_label > 0) & (pseudo_label != IGNORE) & explained
+    left = (pseudo_label > 0) & (pseudo_label != IGNORE) & _covered(masks)
     wanted = _SUREST * np.count_nonzero(left)
     if wanted == 0:
         return 1.0
@@ -63,3 +62,12 @@ def image_trust(pseudo_label: LabelMap, masks: Masks) -> float:
             break
         left &= ~fresh
     return total / wanted
+
+
+def _covered(masks: Masks) -> NDArray[np.bool_]:
+    """Find the pixels (H, W) bool over which any mask lies."""
+    height, width = masks.image_shape
+    spans, flat = masks.spans(), np.empty(width * height, bool)
+    for strip in strips(len(flat)):
+        flat[strip] = spans.within(strip).cover(strip.stop - strip.start) > 0
+    return flat.reshape(width, height).T

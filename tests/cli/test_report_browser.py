@@ -52,10 +52,10 @@ def _entry(index: int, size: tuple[int, int]) -> ReportEntry:
     if index == COUNT - 1:
         return ReportEntry.of_label(name, image, label)
     maps = (pseudo == 1)[None].astype(np.float32)
-    cam = CamResult(np.array([1]), maps, 0.15, np.array([0.9, 0.1], np.float32))
+    cam = CamResult(np.array([1]), maps, 0.15, np.array([0.9, 0.1], np.float32), size)
     masks = Masks.from_dense(size, [label == 1, truth == 1])
     seconds = {"cam": 0.1, "masks": 1.0}
-    result = LabelResult(label, pseudo, np.ones(size, np.float32), cam, masks, seconds)
+    result = LabelResult(label, pseudo, cam, masks, seconds)
     return ReportEntry.of(name, image, result, truth)
 
 

@@ -301,6 +301,19 @@ def test_constant_map_of_scores_is_the_score(cam: Cam, score: float) -> None:
     assert all(map(np.array_equal, by_score, by_map))
 
 
+@settings(max_examples=80, deadline=None)
+@given(cams(), st.floats(0, 1, width=32), st.booleans(), st.tuples(*[st.integers(1, 12)] * 2))
+def test_maps_enlarged_one_at_a_time_give_the_same_label(
+    cam: Cam, score: float, is_map: bool, image_shape: tuple[int, int]
+) -> None:
+    maps, classes = cam
+    background = np.full(maps.shape[1:], score, np.float32) if is_map else score
+    result = CamResult(classes, maps, background, np.ones(254, np.float32), image_shape)
+    expected = cam_to_label(result.maps, classes, result.background)
+    assert result.maps.shape == (len(maps), *image_shape)
+    assert all(map(np.array_equal, result.label(), expected))
+
+
 def test_ties_go_to_the_background_then_to_the_lower_class() -> None:
     maps = np.array([[[0.25, 0.5, 0.1]], [[0.25, 0.5, 0.7]]], np.float32)
     label, confidence = cam_to_label(maps, np.array([4, 9]), 0.25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.evaluate import confusion_matrix
 from samrefine_runtime.labels import read_label
+from samrefine_runtime.masks import masks as masks_module
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.refine import (
     METHODS,
@@ -22,6 +24,7 @@ from samrefine_runtime.refine import (
     refine,
     refine_labels,
 )
+from samrefine_runtime.trust import image_trust
 from tests.samples import VOC, needs_voc
 from tests.sepl import Label, Stack, made_up_masks, naive_sepl
 
@@ -194,6 +197,20 @@ def test_void_becomes_background() -> None:
     label = label_of("xx1x")
     assert refine_labels(label, packed(np.zeros((0, 1, 4), bool))).tolist() == [[0, 0, 1, 0]]
     assert refine_labels(label, masks_of(("####",))).tolist() == [[1, 1, 1, 1]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(scenes(), st.sampled_from(METHODS), st.integers(1, 9))
+def test_strips_make_no_difference(
+    scene: tuple[Label, Stack], method: Any, strip_pixels: int
+) -> None:
+    label, stack = scene
+    masks = replace(packed(stack), predicted_iou=np.linspace(0, 1, len(stack), dtype=np.float32))
+    whole, trust = refine_labels(label, masks, method=method), image_trust(label, masks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masks_module, "_STRIP_PIXELS", strip_pixels)
+        assert np.array_equal(refine_labels(label, masks, method=method), whole)
+        assert image_trust(label, masks) == trust
 
 
 @given(scenes(), st.randoms(use_true_random=False))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,9 @@ OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 OUTPUT_MODES: tuple[str, ...] = get_args(OutputMode)
 
 _OUTPUT_MODE = Domain(str, choices=dict.fromkeys(OUTPUT_MODES, ""))
+
+_STRIP_PIXELS = 1 << 22
+"""Pixels of a strip: 32 MiB of counts, and few enough strips that cutting runs costs little."""
 
 PER_MASK = ("boxes", "predicted_iou", "stability_score", "point_coords", "crop_boxes")
 """Fields of Masks with one row per mask."""
@@ -237,13 +240,8 @@ class Masks:
         starts, ends, owner = self.spans()
         return np.bincount(owner, ends - starts, minlength=len(self)).astype(np.int64)
 
-    def spans(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.intp]]:
-        """Return the start, the end and the mask of every run of ones of all masks.
-
-        Returns:
-            starts (S,) int64 and ends (S,) int64, exclusive, flat column-major pixel positions;
-            and owner (S,) int, the index of the mask.
-        """
+    def spans(self) -> Spans:
+        """Return the runs of ones of all masks."""
         # owner (R,): the mask of each run
         owner = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         # ends (R,): the runs of a mask fill H * W pixels, so those of earlier masks are subtracted
@@ -253,7 +251,7 @@ class Masks:
         # Runs alternate from zeros: the odd ones of each mask are ones
         is_one = (np.arange(len(self.counts)) - self.offsets[owner]) % 2 == 1
         ends = ends[is_one]
-        return ends - self.counts[is_one], ends, owner[is_one]
+        return Spans(ends - self.counts[is_one], ends, owner[is_one])
 
     def to_records(self, output_mode: OutputMode = "binary_mask") -> list[dict[str, Any]]:
         """Return one dict per mask, with the keys and value types of SamAutomaticMaskGenerator.
@@ -289,21 +287,48 @@ class Masks:
         return {"size": list(self.image_shape), "counts": counts.tolist()}
 
 
-class Coverage:
-    """Counts how many of some masks lie over each pixel."""
+class Spans(NamedTuple):
+    """Runs of ones of several masks, as flat column-major pixel positions."""
 
-    def __init__(self, masks: Masks):
-        self.starts, self.ends, self.owner = masks.spans()
-        self.pixels = masks.image_shape[0] * masks.image_shape[1]
+    starts: NDArray[np.int64]
+    """(S,) first positions."""
+    ends: NDArray[np.int64]
+    """(S,) positions after the last ones."""
+    owner: NDArray[np.intp]
+    """(S,) the mask of each run."""
 
-    def count(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Count the masks `chosen` (N,) bool over each pixel, (W * H,) int64, column-major."""
-        # steps (W * H + 1,): +1 where a run of ones starts, -1 where it ends; their prefix sum
-        # is the count. One more position holds the runs that end with the image.
+    def of(self, chosen: NDArray[np.bool_]) -> Spans:
+        """Return the runs of the masks `chosen` (N,) bool."""
         mine = chosen[self.owner]
-        steps = np.bincount(self.starts[mine], minlength=self.pixels + 1)
-        steps -= np.bincount(self.ends[mine], minlength=self.pixels + 1)
+        return Spans(*(each[mine] for each in self))
+
+    def within(self, strip: slice) -> Spans:
+        """Return the parts of runs inside a strip of positions, counted from its start."""
+        inside = (self.starts < strip.stop) & (self.ends > strip.start)
+        starts, ends, owner = (each[inside] for each in self)
+        first = np.maximum(starts, strip.start) - strip.start
+        return Spans(first, np.minimum(ends, strip.stop) - strip.start, owner)
+
+    def at(self, positions: NDArray[np.integer[Any]]) -> Spans:
+        """Return the runs as indices into ascending positions (P,)."""
+        first, last = (np.searchsorted(positions, edge) for edge in (self.starts, self.ends))
+        return Spans(first, last, self.owner)
+
+    def cover(self, pixels: int) -> NDArray[np.int64]:
+        """Count the masks over each of so many positions, (pixels,) int64."""
+        # steps (pixels + 1,): +1 where a run starts, -1 where it ends; their prefix sum is the
+        # count. One more position holds the runs that reach the end.
+        steps = np.bincount(self.starts, minlength=pixels + 1)
+        steps -= np.bincount(self.ends, minlength=pixels + 1)
         return np.cumsum(steps[:-1])
+
+
+def strips(pixels: int) -> Iterator[slice]:
+    """Yield so many positions in strips: a count of 8 bytes per pixel must not be held for all."""
+    return (
+        slice(start, min(start + _STRIP_PIXELS, pixels))
+        for start in range(0, pixels, _STRIP_PIXELS)
+    )
 
 
 def as_image_shape(image_shape: Sequence[int]) -> tuple[int, int]:

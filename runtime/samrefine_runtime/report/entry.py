@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.jsonfile import read_json, write_json
-from samrefine_runtime.image import RgbImage
-from samrefine_runtime.labels import IGNORE, LabelMap
+from samrefine_runtime.image import RgbImage, row_strips
+from samrefine_runtime.labels import IGNORE, LabelMap, count_values
 from samrefine_runtime.report.pictures import (
     PICTURE_SIDE,
     cam_picture,
@@ -160,7 +160,7 @@ class ReportEntry:
             image_shape = tuple(value.pop("image_shape"))
             probabilities = {int(k): float(p) for k, p in value.pop("probabilities").items()}
             return cls(image_shape=image_shape, pixels=pixels, probabilities=probabilities, **value)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise LabelError(f"{path}: not a report entry ({error})") from error
 
 
@@ -188,19 +188,27 @@ def count_pixels(pseudo_label: LabelMap, label: LabelMap, ground_truth: LabelMap
     # A row for every value; those that occur nowhere are dropped at the end
     table = np.zeros((VALUES, len(COLUMNS)), np.int64)
     column(table, "class")[:] = np.arange(VALUES)
-    column(table, "before")[:] = _count(pseudo_label)
-    column(table, "after")[:] = _count(label)
+    column(table, "before")[:] = count_values(pseudo_label)
+    column(table, "after")[:] = count_values(label)
     if ground_truth is not None:
-        # Compare only where the ground truth is known
-        known = ground_truth != IGNORE
-        truth = ground_truth[known]
-        column(table, "truth")[:] = _count(truth)
-        for name, predicted in (("before", pseudo_label[known]), ("after", label[known])):
-            # As `samrefine evaluate` counts: predicting no class is predicting background
-            classes = np.where(predicted == IGNORE, 0, predicted)
-            column(table, f"pred_{name}")[:] = _count(classes)
-            column(table, f"hit_{name}")[:] = _count(truth[classes == truth])
+        for rows in row_strips(ground_truth.shape):
+            _count_matches(table, pseudo_label[rows], label[rows], ground_truth[rows])
     return table[occurs(table)]
+
+
+def _count_matches(
+    table: Pixels, pseudo_label: LabelMap, label: LabelMap, ground_truth: LabelMap
+) -> None:
+    """Add the pixels of labels (H, W) that are compared with ground truth to a table (256, 8)."""
+    # Compare only where the ground truth is known
+    known = ground_truth != IGNORE
+    truth = ground_truth[known]
+    column(table, "truth")[:] += count_values(truth)
+    for name, predicted in (("before", pseudo_label[known]), ("after", label[known])):
+        # As `samrefine evaluate` counts: predicting no class is predicting background
+        classes = np.where(predicted == IGNORE, np.uint8(0), predicted)
+        column(table, f"pred_{name}")[:] += count_values(classes)
+        column(table, f"hit_{name}")[:] += count_values(truth[classes == truth])
 
 
 def class_iou(pixels: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -222,7 +230,3 @@ def _iou(pixels: Pixels, name: str) -> NDArray[np.float64]:
     ratio = np.full(len(hits), np.nan)
     np.divide(hits, union, out=ratio, where=union > 0)
     return ratio
-
-
-def _count(values: NDArray[np.uint8]) -> NDArray[np.intp]:
-    return np.bincount(values.reshape(-1), minlength=VALUES)

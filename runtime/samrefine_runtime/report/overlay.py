@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from samrefine_runtime.atomic import atomic_path
-from samrefine_runtime.image import RgbImage
+from samrefine_runtime.image import RgbImage, row_strips
 from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.masks.masks import Masks
 
@@ -51,10 +51,13 @@ def draw_label(
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    # Clip classes beyond the palette to look them up; they are not tinted
-    colours = palette[np.minimum(label, len(palette) - 1)]
-    tinted = _blend(image, colours, (label > 0) & (label < len(palette)), opacity)
-    tinted[edges(label)] = 255
+    tinted = image.copy()
+    for rows in row_strips(label.shape):
+        strip = label[rows]
+        # Clip classes beyond the palette to look them up; they are not tinted
+        colours = palette[np.minimum(strip, len(palette) - 1)]
+        _tint(tinted[rows], colours, (strip > 0) & (strip < len(palette)), opacity)
+        tinted[rows][_edges(label, rows)] = 255
     return tinted
 
 
@@ -64,8 +67,10 @@ def draw_masks(image: RgbImage, masks: Masks, *, opacity: float = _MASK_OPACITY)
     owner = np.zeros(masks.image_shape, np.int32)
     for index in np.argsort(-masks.areas, kind="stable"):
         owner[masks.dense(int(index))] = index + 1
-    tinted = _blend(image, distinct_colours(len(masks))[owner], owner > 0, opacity)
-    tinted[edges(owner)] = 255
+    tinted, colours = image.copy(), distinct_colours(len(masks))
+    for rows in row_strips(masks.image_shape):
+        _tint(tinted[rows], colours[owner[rows]], owner[rows] > 0, opacity)
+        tinted[rows][_edges(owner, rows)] = 255
     return tinted
 
 
@@ -93,8 +98,13 @@ def distinct_colours(count: int) -> NDArray[np.uint8]:
     return np.asarray(rgb)
 
 
-def _blend(
-    image: RgbImage, colours: RgbImage, where: NDArray[np.bool_], opacity: float
-) -> RgbImage:
+def _edges(regions: NDArray[np.generic], rows: slice) -> NDArray[np.bool_]:
+    """Return some rows of `edges(regions)`."""
+    # One more row, with which the last one is compared
+    return edges(regions[rows.start : rows.stop + 1])[: rows.stop - rows.start]
+
+
+def _tint(image: RgbImage, colours: RgbImage, where: NDArray[np.bool_], opacity: float) -> None:
+    """Mix colours (H, W, 3) into an image, in place."""
     mixed = cv2.addWeighted(image, 1 - opacity, np.ascontiguousarray(colours), opacity, 0)
-    return np.where(where[..., None], mixed, image).astype(np.uint8)
+    np.copyto(image, mixed, where=where[..., None])

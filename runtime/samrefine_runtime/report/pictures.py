@@ -116,12 +116,13 @@ def mask_picture(masks: Masks, side: int) -> str:
 
 def cam_picture(cam: CamResult) -> str:
     """Draw the strongest classes' maps to a data URI, as one heat map."""
-    # Join the maps of the most probable classes, (H, W)
+    # Join the maps of the most probable classes, (h, w)
     strongest = np.argsort(-cam.probabilities[cam.classes - 1], kind="stable")[:_CAM_CLASSES]
-    heat = cam.maps[strongest].max(axis=0, initial=0)
-    # Shrink and quantise
-    height, width = picture_shape(heat.shape, _CAM_SIDE)
+    heat = cam.low_res_maps[strongest].max(axis=0, initial=0)
+    # Shrink, from the shape that was classified: at the image's it would be the same picture
+    height, width = picture_shape(cam.image_shape, _CAM_SIDE)
     small = cv2.resize(heat, (width, height), interpolation=cv2.INTER_AREA)
+    # Quantise
     level = np.rint(np.clip(small, 0, 1) * _CAM_LEVELS) / _CAM_LEVELS
     # Colour; where nothing is active, the layer is transparent
     brightness = (255 * level).astype(np.uint8)
@@ -154,12 +155,11 @@ def _owners(masks: Masks, side: int) -> NDArray[np.int32]:
     # sampled (w * h,): indices into the column-major image, as runs count, in ascending order
     rows, columns = _sample_points(masks.image_shape, side)
     sampled = (columns[:, None] * masks.image_shape[0] + rows).reshape(-1)
-    starts, ends, owner = masks.spans()
+    spans = masks.spans().at(sampled)
     # Paint the runs of large masks first
-    order = np.argsort(-masks.areas[owner], kind="stable")
-    starts, ends = np.searchsorted(sampled, starts[order]), np.searchsorted(sampled, ends[order])
+    order = np.argsort(-masks.areas[spans.owner], kind="stable")
     found = np.zeros(len(sampled), np.int32)
-    for start, end, mask in zip(starts.tolist(), ends.tolist(), owner[order].tolist(), strict=True):
+    for start, end, mask in zip(*(each[order].tolist() for each in spans), strict=True):
         found[start:end] = mask + 1
     return np.ascontiguousarray(found.reshape(len(columns), len(rows)).T)
 

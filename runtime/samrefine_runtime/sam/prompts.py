@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.labels import IGNORE, LabelMap
-from samrefine_runtime.masks.masks import Coverage, Masks
+from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.sam.grids import Crop, Points
 
 PromptMode = Literal["guided", "hierarchical", "grid"]
@@ -121,15 +121,25 @@ def uncovered(points: Points, crop: Crop, masks: Masks) -> Points:
     if len(masks) == 0:
         return points
     height, width = masks.image_shape
-    # covered (H, W): pixels in at least one mask that is small enough
+    # Look up the points in the runs of the masks that are small enough
+    y, x = _pixels(points, crop, masks.image_shape)
+    positions, place = np.unique(x * height + y, return_inverse=True)
     small_enough = masks.areas <= _MAX_COVER * height * width
-    covered = Coverage(masks).count(small_enough).reshape(width, height).T > 0
-    return points[~_at(points, crop, covered)]
+    covered = masks.spans().of(small_enough).at(positions).cover(len(positions)) > 0
+    left: Points = points[~covered[place.reshape(-1)]]
+    return left
 
 
 def _at(points: Points, crop: Crop, region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Look up `region` (H, W) of the image at points (N, 2) of a crop."""
+    y, x = _pixels(points, crop, region.shape)
+    return np.asarray(region[y, x].astype(bool))
+
+
+def _pixels(
+    points: Points, crop: Crop, image_shape: tuple[int, ...]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows (N,) and columns (N,) of the image at points (N, 2) of a crop."""
     # Points on the right or lower border belong to the last pixel
     x, y = (points + np.array(crop.box[:2])).astype(np.intp).T
-    inside = region[y.clip(0, region.shape[0] - 1), x.clip(0, region.shape[1] - 1)]
-    return np.asarray(inside.astype(bool))
+    return y.clip(0, image_shape[0] - 1), x.clip(0, image_shape[1] - 1)

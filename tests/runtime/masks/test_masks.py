@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from samrefine_runtime.errors import MaskFileError, SettingsError
+from samrefine_runtime.masks import masks as masks_module
 from samrefine_runtime.masks import rle
-from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.masks.masks import Masks, strips
 
 stacks = hnp.array_shapes(min_dims=3, max_dims=3, max_side=7).flatmap(
     lambda shape: hnp.arrays(bool, shape)
@@ -57,6 +58,31 @@ def test_spans_are_the_runs_of_ones(stack: NDArray[np.bool_]) -> None:
         assert not flat[mask, start:end].any()
         flat[mask, start:end] = True
     assert np.array_equal(flat.reshape(len(stack), *stack.shape[:0:-1]).transpose(0, 2, 1), stack)
+
+
+@given(stacks, st.data())
+def test_spans_are_cut_to_a_strip(stack: NDArray[np.bool_], data: st.DataObject) -> None:
+    flat = stack.transpose(0, 2, 1).reshape(len(stack), -1)
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, flat.shape[1])] * 2)))
+    chosen = data.draw(hnp.arrays(bool, len(stack)))
+    spans = packed(stack).spans().within(slice(start, stop)).of(chosen)
+    assert np.array_equal(spans.cover(stop - start), flat[chosen, start:stop].sum(axis=0))
+
+
+@given(stacks, st.data())
+def test_spans_are_looked_up_at_positions(stack: NDArray[np.bool_], data: st.DataObject) -> None:
+    flat = stack.transpose(0, 2, 1).reshape(len(stack), -1)
+    positions = np.flatnonzero(data.draw(hnp.arrays(bool, flat.shape[1])))
+    spans = packed(stack).spans().at(positions)
+    assert np.array_equal(spans.cover(len(positions)), flat[:, positions].sum(axis=0))
+
+
+@given(st.integers(0, 50), st.integers(1, 20))
+def test_strips_are_all_positions_in_order(pixels: int, size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masks_module, "_STRIP_PIXELS", size)
+        found = [i for strip in strips(pixels) for i in range(strip.start, strip.stop)]
+    assert found == list(range(pixels))
 
 
 @given(stacks, st.data())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from samrefine_runtime import image
 from samrefine_runtime.errors import OutputError
 from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.masks.masks import Masks
@@ -45,6 +46,15 @@ def test_classes_without_a_colour_are_outlined_only() -> None:
 def test_void_has_its_colour() -> None:
     drawn = draw_label(IMAGE, np.full((20, 30), 255, np.uint8), opacity=1)
     assert (drawn == PALETTE[255]).all()
+
+
+@pytest.mark.parametrize("strip_pixels", [1, 70, 90])
+def test_strips_make_no_difference(strip_pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = np.random.default_rng(0).integers(0, 3, (20, 30)).astype(np.uint8)
+    masks = Masks.from_dense((20, 30), [label == 1, label > 0, np.ones((20, 30), bool)])
+    whole = draw_label(IMAGE, label), draw_masks(IMAGE, masks)
+    monkeypatch.setattr(image, "_STRIP_PIXELS", strip_pixels)
+    assert all(map(np.array_equal, (draw_label(IMAGE, label), draw_masks(IMAGE, masks)), whole))
 
 
 def test_small_masks_lie_on_large_ones() -> None:

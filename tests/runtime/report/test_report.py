@@ -43,10 +43,9 @@ def result(seed: int = 0, pseudo: NDArray[np.uint8] | None = None) -> LabelResul
     label = labels(seed)
     masks = Masks.from_dense(SIZE, [label == value for value in (1, 2)])
     maps = np.stack([label == 1, label == 2]).astype(np.float32)
-    cam = CamResult(np.array([1, 2]), maps, 0.15, np.array([0.9, 0.7], np.float32))
+    cam = CamResult(np.array([1, 2]), maps, 0.15, np.array([0.9, 0.7], np.float32), SIZE)
     pseudo = labels(seed + 100) if pseudo is None else pseudo
-    confidence = np.ones(SIZE, np.float32)
-    return LabelResult(label, pseudo, confidence, cam, masks, {"cam": 0.5, "masks": 1.0})
+    return LabelResult(label, pseudo, cam, masks, {"cam": 0.5, "masks": 1.0})
 
 
 def pixels_of(uri: str) -> NDArray[np.uint8]:
@@ -137,12 +136,9 @@ def test_mask_picture_has_small_masks_on_top() -> None:
 
 def test_pictures_of_nothing() -> None:
     nothing = np.zeros(SIZE, np.uint8)
-    cam = CamResult(
-        np.zeros(0, np.int64), np.zeros((0, *SIZE), np.float32), 0.15, np.zeros(2, np.float32)
-    )
-    empty = LabelResult(
-        nothing, nothing, np.ones(SIZE, np.float32), cam, Masks.from_dense(SIZE, []), {}
-    )
+    maps, probabilities = np.zeros((0, *SIZE), np.float32), np.zeros(2, np.float32)
+    cam = CamResult(np.zeros(0, np.int64), maps, 0.15, probabilities, SIZE)
+    empty = LabelResult(nothing, nothing, cam, Masks.from_dense(SIZE, []), {})
     entry = ReportEntry.of("a", image(), empty)
     for name in ("cam", "masks", "label"):
         assert not pixels_of(entry.pictures[name])[..., 3].any()
