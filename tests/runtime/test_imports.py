@@ -88,6 +88,7 @@ LAYERS = (
     {
         "atomic",
         "checks",
+        "compare",
         "image",
         "image_file",
         "inputs",
