@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from samrefine_runtime.backends import SessionOptions
     from samrefine_runtime.bundle import Bundle
     from samrefine_runtime.cam import CamClassifier, CamSettings, cam_to_label
+    from samrefine_runtime.engines import EngineSettings, build_engines
     from samrefine_runtime.errors import SamrefineError
     from samrefine_runtime.evaluate import evaluate
     from samrefine_runtime.image import read_image
@@ -24,6 +25,7 @@ __all__ = [
     "Bundle",
     "CamClassifier",
     "CamSettings",
+    "EngineSettings",
     "GeneratorSettings",
     "Labeler",
     "MaskGenerator",
@@ -32,6 +34,7 @@ __all__ = [
     "RefineSettings",
     "SamrefineError",
     "SessionOptions",
+    "build_engines",
     "cam_to_label",
     "evaluate",
     "read_image",
@@ -45,6 +48,7 @@ _HOMES = {
     "Bundle": "bundle",
     "CamClassifier": "cam",
     "CamSettings": "cam",
+    "EngineSettings": "engines",
     "GeneratorSettings": "sam.settings",
     "Labeler": "pipeline",
     "MaskGenerator": "sam.generator",
@@ -53,6 +57,7 @@ _HOMES = {
     "RefineSettings": "refine",
     "SamrefineError": "errors",
     "SessionOptions": "backends",
+    "build_engines": "engines",
     "cam_to_label": "cam",
     "evaluate": "evaluate",
     "read_image": "image",

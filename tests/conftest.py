@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.sam.predictor import Predictor
 from tests.samples import DATA, ONE_THREAD, synthetic
+from tests.standins.machine import Machine, compile_cudart, machine
 
 # Ten minutes and more for each test of tests/fuzz, which has no number of examples of its own:
 # python -m pytest tests/fuzz --hypothesis-profile=long
@@ -50,3 +52,22 @@ def lively_bundle(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) 
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+@pytest.fixture(scope="session")
+def cudart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for CUDA's runtime library."""
+    return compile_cudart(tmp_path_factory.mktemp("cudart"))
+
+
+@pytest.fixture
+def gpu(cudart: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine with stand-ins for CUDA and TensorRT."""
+    with machine(cudart, tmp_path_factory.mktemp("gpu")) as found:
+        yield found
+
+
+@pytest.fixture
+def engine_bundle(small_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the small bundle, into which engines may be built."""
+    return Path(shutil.copytree(small_bundle, tmp_path / "bundle"))

@@ -17,6 +17,7 @@ COMMANDS = [
     "export",
     "export sam",
     "export cam",
+    "build",
     "inspect",
     "masks",
     "refine",

@@ -241,7 +241,7 @@ def test_a_registered_backend_is_offered_and_used(tmp_path: Path, lively_bundle:
         return subprocess.run(command, capture_output=True, text=True, check=False, env=paths)
 
     image = write_image(tmp_path / "a.png")
-    assert "--backend [auto|cuda|cpu|mine]" in program("masks", "--help").stdout
+    assert "--backend [auto|tensorrt|cuda|cpu|mine]" in program("masks", "--help").stdout
     arguments = ["masks", image, "--bundle", lively_bundle, "--out", tmp_path / "out"]
     done = program(*arguments, "--backend", "mine", "--threads", 1)
     assert done.returncode == 0, done.stderr

@@ -102,7 +102,7 @@ LAYERS = (
     {"backends", "trust"},
     {"arguments"},
     {"sam", "cam", "refine", "evaluate", "formats", "runs"},
-    {"results"},
+    {"results", "engines"},
     {"report"},
     {"pipeline"},
 )
@@ -166,7 +166,9 @@ def test_help_loads_nothing_heavy() -> None:
     assert not {"numpy", "cv2", "onnxruntime", "PIL", "torch", "onnx"} & set(loaded)
 
 
-@pytest.mark.parametrize("command", ["masks", "refine", "label", "evaluate", "inspect", "export"])
+@pytest.mark.parametrize(
+    "command", ["masks", "refine", "label", "evaluate", "inspect", "export", "build"]
+)
 def test_help_of_commands_without_torch(command: str) -> None:
     done = python(BLOCKED + HELP, command, "--help")
     assert done.returncode == 0, done.stderr

@@ -26,6 +26,7 @@ BackendError where it rejects the graph."""
 BACKENDS: Registry[Opener] = Registry(
     "backend",
     {
+        "tensorrt": "samrefine_runtime.backends.tensorrt:open_tensorrt",
         "cuda": "samrefine_runtime.backends.ort:open_cuda",
         "cpu": "samrefine_runtime.backends.ort:open_cpu",
     },

@@ -161,7 +161,9 @@ def test_a_rejected_graph_is_not_passed_on(bundle: Bundle, only: Callable[..., N
 
 
 def test_an_unknown_backend_names_those_there_are(bundle: Bundle) -> None:
-    with pytest.raises(SettingsError, match=r"^backend is 'tpu', expected one of auto, cuda, cpu"):
+    with pytest.raises(
+        SettingsError, match=r"^backend is 'tpu', expected one of auto, tensorrt, cuda, cpu"
+    ):
         backends.open(bundle.graph("cam"), SessionOptions(backend="tpu"))
 
 
@@ -170,6 +172,8 @@ def test_a_backend_that_was_removed_is_unknown(bundle: Bundle, registering: None
     options = SessionOptions(backend="counting", threads=1)
     assert engine(bundle, options) is CountingSession
     BACKENDS.remove("counting")
-    assert backends.names() == ("auto", "cuda", "cpu")
-    with pytest.raises(SettingsError, match=r"'counting', expected one of auto, cuda, cpu$"):
+    assert backends.names() == ("auto", "tensorrt", "cuda", "cpu")
+    with pytest.raises(
+        SettingsError, match=r"'counting', expected one of auto, tensorrt, cuda, cpu$"
+    ):
         backends.open(bundle.graph("cam"), options)
