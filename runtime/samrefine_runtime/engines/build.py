@@ -101,11 +101,10 @@ def build_engines(
         )
     if progress is not None and not callable(progress):
         raise SettingsError(f"progress is {described(progress)}, expected a function or None")
+    scenes = _scenes(images)
     # The device before TensorRT, which crashes without one
     device = open_device()
     native = load()
-    scenes = [as_image(image) for image in images]
-    scenes += [drawn_scene(seed) for seed in range(_SCENES - len(scenes))]
     store = _store(bundle)
     with store.lock():
         builder = _Builder(bundle, chosen, device, native, store, scenes, progress or _nothing)
@@ -205,6 +204,17 @@ class _Builder:
         )
         self._store.write_timing_cache(self._machine, plan.timing_cache)
         return plan.content
+
+
+def _scenes(images: Sequence[ImageLike]) -> list[RgbImage]:
+    """Return the images of the caller, and drawn ones where they are too few.
+
+    Raises SettingsError or ImageError.
+    """
+    if not isinstance(images, (list, tuple)):
+        raise SettingsError(f"images is {described(images)}, expected a list of images")
+    scenes = [as_image(image) for image in images]
+    return scenes + [drawn_scene(seed) for seed in range(_SCENES - len(scenes))]
 
 
 def _store(bundle: Bundle) -> EngineStore:

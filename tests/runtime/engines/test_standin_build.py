@@ -29,12 +29,14 @@ from samrefine_runtime.errors import (
     ImageError,
     OutputError,
     RunError,
+    SamrefineError,
     SettingsError,
     StorageError,
 )
 from tests.command import failed, run
 from tests.samples import ONE_THREAD
 from tests.standins import machine
+from tests.wrong_values import Kind, assert_says_what_is_expected, wrong_values
 
 NAMES = ("encoder", "decoder", "everything_image", "cam")
 TENSORRT = SessionOptions(backend="tensorrt")
@@ -440,11 +442,29 @@ def test_wrong_settings(gpu: machine.Machine, folder: Path) -> None:
         build_engines(folder, {"most_prompts": 0})
     with pytest.raises(SettingsError, match="the bundle have fp16, tf32, fp32: export"):
         build_engines(folder, {"precision": "bf16"})
-    with pytest.raises(SettingsError, match="progress is 5, expected a function or None"):
-        build_engines(folder, progress=5)
     with pytest.raises(ImageError, match="none"):
         build_engines(folder, images=["none.png"])
     assert not (folder / "engines" / "lock").stat().st_size
+
+
+KINDS = {
+    "bundle": Kind(("text",)),
+    "settings": Kind(("none", "empty dict"), (SamrefineError,)),
+    "images": Kind(("empty list", "texts", "ragged", "nones")),
+    "progress": Kind(("none", "function")),
+}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [(name, value) for name, kind in KINDS.items() for _, value in wrong_values(kind)],
+    ids=lambda value: value if isinstance(value, str) and value in KINDS else "",
+)
+def test_wrong_arguments(folder: Path, parameter: str, value: Any) -> None:
+    """Before anything is asked of the machine."""
+    with pytest.raises(SamrefineError) as caught:
+        build_engines(**{"bundle": folder, parameter: value})
+    assert_says_what_is_expected(caught.value, parameter)
 
 
 def test_no_gpu(gpu: machine.Machine, folder: Path) -> None:
