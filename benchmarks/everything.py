@@ -80,7 +80,11 @@ class Contest:
             self.generator.decoder.decode(prepared, self.points[start : start + step], threshold)
             for start in range(0, PROMPTS, step)
         ]
-        return Decoded(*map(np.concatenate, zip(*parts, strict=True)))
+        return Decoded(
+            [low_res for part in parts for low_res in part.parts],
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.owners for part in parts]),
+        )
 
     @torch.no_grad()
     def reference_decode(self) -> tuple[torch.Tensor, torch.Tensor]:

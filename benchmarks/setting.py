@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.samples import synthetic, voc_images
-from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.bundle import FORMAT_VERSION, Bundle
 from samrefine_runtime.image import read_image
 
 SEED = 0
@@ -36,7 +36,7 @@ ASPECT = 4 / 3
 
 def random_bundle(model: str, precision: str = "fp32") -> Bundle:
     """Return a bundle of a published architecture with seeded random weights, exported once."""
-    folder = CACHE / f"{model}-{precision}"
+    folder = CACHE / f"{model}-{precision}-v{FORMAT_VERSION}"
     if not folder.exists():
         from samrefine_export.sam import export_sam
 

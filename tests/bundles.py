@@ -25,7 +25,7 @@ def tensor(name: str, *shape: int | str) -> dict[str, Any]:
 
 
 MANIFEST: dict[str, Any] = {
-    "format_version": 1,
+    "format_version": 2,
     "name": "tiny",
     "graphs": {
         "encoder": {

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any
 
 import onnx
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 import samrefine_export
+from samrefine_export.lint import external_files, refusals
 from samrefine_runtime.atomic import atomic_folder
 from samrefine_runtime.bundle import FORMAT_VERSION, MANIFEST, Bundle, sha256_of
 from samrefine_runtime.errors import BundleError
@@ -73,6 +73,7 @@ class BundleWriter:
             "files": [{"file": f, "sha256": sha256_of(self.staging / f)} for f in files],
             "inputs": [_describe(value) for value in model.graph.input],
             "outputs": [_describe(value) for value in model.graph.output],
+            "engines": refusals(self.staging / onnx_path.name),
         }
 
     def _finish(self) -> None:
@@ -86,12 +87,6 @@ class BundleWriter:
         text = json.dumps(self.manifest, indent=2, ensure_ascii=False) + "\n"
         (self.staging / MANIFEST).write_text(text, encoding="utf-8")
         Bundle.load(self.staging)
-
-
-def external_files(model: onnx.ModelProto) -> list[str]:
-    """Return the names of the external data files of a graph, each once."""
-    tensors = model.graph.initializer
-    return sorted({ExternalDataInfo(t).location for t in tensors if uses_external_data(t)})
 
 
 def _starting_manifest(folder: Path, name: str | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from onnx.external_data_helper import set_external_data
 from torch import Tensor, nn
 
 from samrefine_export.errors import ExportError, first_line
+from samrefine_export.functions import define_functions
 
 OPSET = 20
 """Gelu and LayerNormalization are single operators from 20 on."""
@@ -74,7 +75,7 @@ def export_graph(
         raise ExportError(f"torch cannot export {path.name}: {first_line(error)}") from error
     assert program is not None  # only without dynamo
     program.save(str(path), external_data=weight_bytes > _EMBEDDED_LIMIT)
-    _strip_traces(path)
+    _finish(path)
 
 
 def share_weights(paths: Sequence[Path], data: Path) -> None:
@@ -132,16 +133,22 @@ def _dims(axes: Mapping[int, str]) -> dict[int, Any]:
     return {axis: torch.export.Dim(name, min=1, max=_LARGEST_DIM) for axis, name in axes.items()}
 
 
-def _strip_traces(path: Path) -> None:
+def _finish(path: Path) -> None:
+    """Define the graph's functions and drop what torch adds for debugging, in place."""
+    model = onnx.load(path, load_external_data=False)
+    define_functions(model)
+    _strip_traces(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _strip_traces(model: onnx.ModelProto) -> None:
     """Drop the Python stack traces that torch stores with every node.
 
     They hold the paths of the exporting machine and change from one machine to the next.
     """
-    model = onnx.load(path, load_external_data=False)
     model.graph.ClearField("metadata_props")
     model.ClearField("metadata_props")
     for item in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
         item.ClearField("metadata_props")
     for item in (*model.graph.input, *model.graph.output):
         item.ClearField("metadata_props")
-    path.write_bytes(model.SerializeToString(deterministic=True))

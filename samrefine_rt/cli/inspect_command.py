@@ -36,6 +36,7 @@ def inspect(bundle: str | None, named: str | None, json_file: Path | None) -> No
     _say(f"{loaded.name} ({loaded.precision}), format {loaded.manifest['format_version']}")
     for graph in loaded.graphs.values():
         _print_graph(graph)
+        _print_engines(loaded.manifest["graphs"][graph.name].get("engines", {}))
     for section in ("sam", "cam", "defaults"):
         _print_section(section, loaded.manifest.get(section) or {})
     if "caution" in loaded.manifest:
@@ -50,6 +51,16 @@ def _print_graph(graph: Graph) -> None:
         for value in values:
             shape = ", ".join(map(str, value.shape))
             _say(f"  {title:<4}{value.name:<18}{value.dtype:<9}({shape})")
+
+
+def _print_engines(refusals: Mapping[str, Sequence[str]]) -> None:
+    """Print which engines take a graph, and why the others do not."""
+    taken = [engine for engine, reasons in refusals.items() if not reasons]
+    if taken:
+        _say(f"  {'for':<4}{', '.join(taken)}")
+    for engine, reasons in refusals.items():
+        if reasons:
+            _say(f"  not for {engine}: {'; '.join(reasons)}")
 
 
 def _print_section(title: str, section: Mapping[str, Any]) -> None:

@@ -92,7 +92,7 @@ def test_wrong_use(arguments: list[str], tmp_path: Path, monkeypatch: pytest.Mon
     [
         ("missing", "does not exist or is not a folder"),
         ("hash", "the file is damaged or was changed"),
-        ("version", "has format version 7, this release reads 1"),
+        ("version", "has format version 7, this release reads 2"),
     ],
 )
 def test_bundle_that_is_not_sound(
@@ -109,7 +109,7 @@ def test_bundle_that_is_not_sound(
             file.write(b"x")
     if damage == "version":
         manifest = bundle / "manifest.json"
-        text = manifest.read_text().replace('"format_version": 1', '"format_version": 7')
+        text = manifest.read_text().replace('"format_version": 2', '"format_version": 7')
         manifest.write_text(text)
     assert message in failed(run(command, image, "--bundle", bundle, "--out", out), 2)
     assert not out.exists()

@@ -14,8 +14,8 @@ def test_what_a_bundle_holds(lively_bundle: Path) -> None:
     result = run("inspect", lively_bundle)
     assert result.exit_code == 0
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert lines[0] == "lively (fp32), format 1"
-    for name in ("encoder", "decoder", "everything", "everything_prompts", "cam"):
+    assert lines[0] == "lively (fp32), format 2"
+    for name in ("encoder", "decoder", "everything_tokens", "everything_finish", "cam"):
         assert f"{name}: {name}.onnx" in lines
     assert "in image float32 (1, 3, 256, 256)" in lines
     assert "in point_coords float32 (prompts, points, 2)" in lines
@@ -24,6 +24,21 @@ def test_what_a_bundle_holds(lively_bundle: Path) -> None:
     files = [path for path in lively_bundle.iterdir() if path.name != "manifest.json"]
     assert lines[-1].startswith(f"{len(files)} files, ")
     assert lines[-1].endswith("every sha256 matches the manifest")
+
+
+def test_which_engines_take_each_graph(tmp_path: Path, lively_bundle: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(lively_bundle, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["graphs"]["encoder"]["engines"]["tensorrt-10.3"] = ["operator Foo", "opset 22"]
+    del manifest["graphs"]["cam"]["engines"]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    sections = run("inspect", bundle).stdout.split("\n\n")
+    encoder, decoder, *_, cam = (s.splitlines() for s in sections if ".onnx" in s)
+    assert encoder[-2] == "  for onnxruntime, openvino, tensorrt-11"
+    assert encoder[-1] == "  not for tensorrt-10.3: operator Foo; opset 22"
+    assert decoder[-1] == "  for onnxruntime, openvino, tensorrt-10.3, tensorrt-11"
+    assert cam[-1].split()[0] == "out"
 
 
 def test_random_weights_are_warned_of(lively_bundle: Path) -> None:

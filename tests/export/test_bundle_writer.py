@@ -36,7 +36,7 @@ def test_schema_rejects_a_graph_without_hash(small_bundle: Path) -> None:
 
 def test_decoders_share_their_weights(small_bundle: Path) -> None:
     graphs = Bundle.load(small_bundle).graphs
-    names = ("decoder", "everything", "everything_image", "everything_prompts")
+    names = ("decoder", "everything_image", "everything_tokens", "everything_masks")
     shared = set.intersection(*(set(graphs[name].files) for name in names))
     assert [path.name for path in shared] == ["decoder.data"]
 

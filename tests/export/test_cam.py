@@ -18,6 +18,7 @@ from samrefine_export.cam import (
     read_classes,
 )
 from samrefine_export.cam.archs import build_network
+from samrefine_export.cam.export import MOST, ROUNDING, allowed_difference
 from samrefine_export.cam.timm import fold_head
 from samrefine_export.errors import CheckpointError, ExportError
 from samrefine_export.third_party import import_timm, torchvision_model
@@ -248,19 +249,54 @@ def test_outputs_that_break_the_contract(tmp_path: Path, network: CamNetwork, me
 class SizeDependent(nn.Module):
     """Bakes the traced size into the graph."""
 
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
     def forward(self, image: Tensor) -> Tensor:
-        maps: Tensor = image[:, :3] * float(image.shape[2])
+        maps: Tensor = image[:, :3] * (1 + self.share * float(image.shape[2]))
         return maps
 
 
-def test_graph_that_differs_from_torch_is_not_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [1.0, 3e-5])
+def test_graph_that_differs_from_torch_is_not_written(tmp_path: Path, share: float) -> None:
     network = CamNetwork(small_network(), 4)
     export_cam_network(network, CLASSES, tmp_path / "b")
     before = (tmp_path / "b" / "manifest.json").read_bytes()
     with pytest.raises(ExportError, match="differ from torch by"):
-        export_cam_network(CamNetwork(SizeDependent(), 1), CLASSES, tmp_path / "b")
+        export_cam_network(CamNetwork(SizeDependent(share), 1), CLASSES, tmp_path / "b")
     assert (tmp_path / "b" / "manifest.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+class Amplifying(nn.Module):
+    """Changes `gain` times as much as its image does, as deep networks do."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        maps = torch.sin(self.gain * image)
+        return maps, maps.mean((2, 3))
+
+
+def test_rounding_is_allowed_as_the_network_amplifies_it() -> None:
+    image = torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    allowed = []
+    for gain in (1, 1e2, 1e3, 1e6):
+        module = Amplifying(gain)
+        outputs = [output.numpy() for output in module(image)]
+        allowed.append(allowed_difference(module, image, outputs))
+    assert allowed[0] == ROUNDING
+    assert ROUNDING < allowed[1] < allowed[2] < allowed[3] == MOST
+
+
+def test_a_deep_network_with_many_classes(tmp_path: Path) -> None:
+    """Rounding alone takes its maps 1e-4 of their scale away from torch."""
+    names = [f"class {index}" for index in range(20)]
+    export_cam("irn_resnet50", None, names, tmp_path / "b", random_weights=0)
+    assert Bundle.load(tmp_path / "b").require_cam().stride == 16
 
 
 def test_replaces_the_classifier_and_keeps_the_rest(tmp_path: Path) -> None:

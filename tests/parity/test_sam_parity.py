@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from samrefine_export.lint import slow_attention
 from samrefine_export.sam import MODELS, export_sam, random_sam
 from samrefine_export.sam.reference import everything
 from samrefine_export.third_party import Sam, SamPredictor
@@ -164,6 +165,9 @@ def test_without_thresholds_everything_is_kept(sam: Sam, bundle: Bundle) -> None
 def test_full_size_models(model: str, tmp_path: Path) -> None:
     export_sam(model, None, tmp_path / model, random_weights=7)
     sam, bundle = random_sam(MODELS[model], 7), Bundle.load(tmp_path / model)
+    for name, graph in bundle.graphs.items():
+        assert not any(bundle.manifest["graphs"][name]["engines"].values()), name
+        assert slow_attention(graph.path) == [], name
     image = synthetic((120, 200))
     reference, predictor = SamPredictor(sam), Predictor(bundle)
     reference.set_image(image)

@@ -49,7 +49,7 @@ def colour_bundle(folder: Path, *, background: bool = False, **cam: Any) -> Bund
         **cam,
     }
     manifest = {
-        "format_version": 1,
+        "format_version": 2,
         "name": "colours",
         "graphs": {"cam": {"files": files, **described_tensors(len(COLOURS), background)}},
         "cam": section,
@@ -252,7 +252,7 @@ def test_graph_that_does_not_fit_the_manifest(tmp_path: Path) -> None:
 
 
 def test_bundle_without_a_classifier(tmp_path: Path) -> None:
-    manifest = {"format_version": 1, "name": "empty", "graphs": {}}
+    manifest = {"format_version": 2, "name": "empty", "graphs": {}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="no CAM classifier"):
         CamClassifier(Bundle.load(tmp_path))

@@ -18,6 +18,7 @@ the image embedding, H the heads, d the channels of a head, M the masks of a pro
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -32,6 +33,7 @@ from samrefine_export.sam.attention import (
     softmax_over_tokens,
     split_heads,
 )
+from samrefine_export.sam.norms import use_channel_norms
 from samrefine_export.third_party import (
     Attention,
     MaskDecoder,
@@ -299,7 +301,8 @@ class PromptDecoder(nn.Module):
         self.heads = TokenHeads(decoder, range(decoder.num_mask_tokens))
         self.transformer = PromptTransformer(prompts, decoder, self.heads)
         self.upscaling = MaskUpscaling(decoder, prompts.image_embedding_size)
-        self.mask_downscaling = prompts.mask_downscaling
+        self.mask_downscaling = copy.deepcopy(prompts.mask_downscaling)
+        use_channel_norms(self.mask_downscaling)
         self.no_mask = prompts.no_mask_embed
 
     def forward(

@@ -7,9 +7,11 @@ are products of the query with a table and a one-hot position of the key, so the
     q' = [scale q, q R_h, q R_w]      k' = [k, onehot(row), onehot(column)]
 
 and q' k'^T is the reference's score. At a fixed input size tables and one-hots are constants.
+Both are filled up with zeros, which add nothing: fused kernels want widths of multiples of 8.
 
 In shapes below B is the batch (of windows, where a block has windows), h and w the sides of its
-map, P = h w its positions, C the channels, H the heads, d the channels of a head.
+map, P = h w its positions, h' and w' the sides filled up, C the channels, H the heads, d the
+channels of a head.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from samrefine_export.functions import ATTENTION, DOMAIN, HEAD_MULTIPLE
+from samrefine_export.sam.norms import use_channel_norms
 from samrefine_export.third_party import ImageEncoderViT, ViTAttention, ViTBlock, get_rel_pos
 
 
@@ -36,15 +40,15 @@ class PlainAttention(nn.Module):
         self.rows: Tensor
         self.columns: Tensor
         self.places: Tensor
-        # Tables R_h (h, d, h) and R_w (w, d, w), from the query's place to the key's. The reference
-        # multiplies them with the unscaled query, hence the division.
+        # Tables R_h (h, d, h') and R_w (w, d, w'), from the query's place to the key's. The
+        # reference multiplies them with the unscaled query, hence the division.
         rows = get_rel_pos(height, height, attention.rel_pos_h) / scale
         columns = get_rel_pos(width, width, attention.rel_pos_w) / scale
-        self.register_buffer("rows", rows.transpose(1, 2).contiguous())
-        self.register_buffer("columns", columns.transpose(1, 2).contiguous())
-        # One-hot row and column of every position, (P, h + w)
-        row = torch.eye(height).repeat_interleave(width, dim=0)
-        column = torch.eye(width).repeat(height, 1)
+        self.register_buffer("rows", _filled_up(rows.transpose(1, 2)))
+        self.register_buffer("columns", _filled_up(columns.transpose(1, 2)))
+        # One-hot row and column of every position, (P, h' + w')
+        row = _filled_up(torch.eye(height)).repeat_interleave(width, dim=0)
+        column = _filled_up(torch.eye(width)).repeat(height, 1)
         self.register_buffer("places", torch.cat([row, column], dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,7 +58,7 @@ class PlainAttention(nn.Module):
         # Queries (B, P, H, d) with the scale, keys (B, P, H, d)
         by_head = (batch, tokens, self.heads, -1)
         q, k = self.query(x).reshape(by_head), self.key(x).reshape(by_head)
-        # Append the position columns, (B, P, H, d + h + w)
+        # Append the position columns, (B, P, H, d + h' + w')
         places = self.places.reshape(1, tokens, 1, -1).expand(batch, -1, self.heads, -1)
         q = torch.cat([q, *self._positions(q, height, width)], dim=-1)
         k = torch.cat([k, places], dim=-1)
@@ -64,13 +68,18 @@ class PlainAttention(nn.Module):
         return self.proj(out.reshape(batch, height, width, channels))
 
     def _positions(self, q: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Score queries (B, P, H, d) with every row (B, P, H, h) and column (B, P, H, w)."""
+        """Score queries (B, P, H, d) with every row (B, P, H, h') and column (B, P, H, w')."""
         batch, tokens, heads, dim = q.shape
         # All queries of a row meet that row's table, all of a column that column's
         by_row = q.reshape(batch, height, width * heads, dim) @ self.rows
         by_column = q.reshape(batch * height, width, heads, dim) @ self.columns
         shape = (batch, tokens, heads, -1)
         return by_row.reshape(shape), by_column.reshape(shape)
+
+
+def _filled_up(table: Tensor) -> Tensor:
+    """Append zeros to the last axis of a table, up to a multiple of HEAD_MULTIPLE."""
+    return F.pad(table, (0, -table.shape[-1] % HEAD_MULTIPLE))
 
 
 def _projections(qkv: nn.Linear, scale: float) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
@@ -93,7 +102,7 @@ def _projections(qkv: nn.Linear, scale: float) -> tuple[nn.Linear, nn.Linear, nn
 def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Return softmax(q k^T) v per head, (B, P, H d), by ONNX Runtime's operator in an export.
 
-    The operator never holds the scores. In shapes a = d + h + w.
+    The operator never holds the scores. In shapes a = d + h' + w'.
 
     Args:
         q: (B, P, H a), scaled.
@@ -104,7 +113,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     if not torch.onnx.is_in_onnx_export():
         return _attention_in_torch(q, k, v, heads)
     return torch.onnx.ops.symbolic(
-        "com.microsoft::MultiHeadAttention",
+        f"{DOMAIN}::{ATTENTION}",
         (q, k, v),
         attrs={"num_heads": heads, "scale": 1.0},
         dtype=v.dtype,
@@ -123,13 +132,16 @@ def _attention_in_torch(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 def with_plain_attention(encoder: ImageEncoderViT) -> ImageEncoderViT:
     """Return a copy of a ViT encoder in which every block uses PlainAttention.
 
-    It shares all weights but those of queries, keys and values.
+    It shares all weights but those of queries, keys and values, and of the neck, whose norms are
+    ChannelNorms.
     """
     # A shallow copy with its own registry of submodules: replacing one leaves the original alone
     plain = copy.copy(encoder)
     plain._modules = dict(encoder._modules)
     side = encoder.img_size // encoder.patch_embed.proj.kernel_size[0]
     plain.blocks = nn.ModuleList(_plain_block(block, side) for block in encoder.blocks)
+    plain.neck = copy.deepcopy(encoder.neck)
+    use_channel_norms(plain.neck)
     return plain
 
 

@@ -12,8 +12,11 @@ prompt's own, R = 56 l. `SharedImage` projects K once per image. `PointDecoder` 
 rows instead of C channels:
 
 * a projection of the features is that of K, looked up, plus one of the basis, 56 vectors;
-* the variance that LayerNorm divides by is a quadratic form in the weights;
-* upscaling begins with the weights (R to C channels), only for prompts with a surviving mask.
+* the variance that LayerNorm divides by is a quadratic form in the weights.
+
+It ends where the predicted IoU is known. Whoever runs the graphs drops masks by it, and
+`PointUpscaling` makes the rest: it begins with the weights (R to C channels). So no graph has a
+shape that depends on values, which not every engine takes.
 
 The same function as segment-anything's `MaskDecoder` up to rounding.
 
@@ -76,15 +79,13 @@ class LayerTensors(NamedTuple):
 
 
 class SharedTensors(NamedTuple):
-    """What all prompts of an image share: the outputs of one graph and the inputs of another."""
+    """What `PointDecoder` needs of an image for all its prompts."""
 
     layers: tuple[LayerTensors, ...]
     final_keys: Tensor
     """(H, d, P), for the last attention of the tokens to the image."""
     final_values: Tensor
     """(H, P, d), for the last attention of the tokens to the image."""
-    upscaling: Tensor
-    """(P, C), the first transposed convolution of K, as a product."""
 
     @staticmethod
     def names(layers: int) -> list[str]:
@@ -95,16 +96,31 @@ class SharedTensors(NamedTuple):
     def flat(self) -> tuple[Tensor, ...]:
         """Return all tensors side by side, as graphs take them."""
         of_layers = (tensor for layer in self.layers for tensor in layer)
-        return (*of_layers, self.final_keys, self.final_values, self.upscaling)
+        return (*of_layers, self.final_keys, self.final_values)
 
     @classmethod
     def from_flat(cls, tensors: Sequence[Tensor]) -> SharedTensors:
         """Undo `flat`."""
-        *of_layers, final_keys, final_values, upscaling = tensors
+        *of_layers, final_keys, final_values = tensors
         fields = len(LayerTensors._fields)
         starts = range(0, len(of_layers), fields)
         layers = tuple(LayerTensors(*of_layers[start : start + fields]) for start in starts)
-        return cls(layers, final_keys, final_values, upscaling)
+        return cls(layers, final_keys, final_values)
+
+
+class PointOutputs(NamedTuple):
+    """What becomes of the prompts: the outputs of `PointDecoder`."""
+
+    scale: Tensor
+    """(N, 1, P), of the prompt's view, as the next two."""
+    weights: Tensor
+    """(N, R, P)."""
+    basis: Tensor
+    """(N, R, C)."""
+    mask_weights: Tensor
+    """(N, M, C / 8), see `TokenHeads`."""
+    iou_predictions: Tensor
+    """(N, M)."""
 
 
 class ImageProjection(nn.Module):
@@ -325,7 +341,7 @@ class PointLayer(nn.Module):
 
 
 class PointDecoder(nn.Module):
-    """The graph `everything_prompts.onnx`: one point per prompt, masks above a predicted IoU."""
+    """The graph `everything_tokens.onnx`: one point per prompt, up to its predicted IoU."""
 
     def __init__(self, prompts: PromptEncoder, decoder: MaskDecoder):
         super().__init__()
@@ -337,45 +353,30 @@ class PointDecoder(nn.Module):
         for block in decoder.transformer.layers:
             layers.append(PointLayer(block, position, layers[-1] if layers else None))
         self.layers = nn.ModuleList(layers)
-        bias = layers[-1].bias
+        self.bias = layers[-1].bias
         final = decoder.transformer.final_attn_token_to_image
-        self.final = TokenToSharedImage(final, position, bias, is_first=False)
-        self.upscaling = MaskUpscaling(decoder, prompts.image_embedding_size)
-        first = self.upscaling.first
-        self.first_bias: Tensor
-        self.register_buffer("first_bias", first.weight @ bias + first.bias)
+        self.final = TokenToSharedImage(final, position, self.bias, is_first=False)
 
-    def forward(
-        self, point_coords: Tensor, pred_iou_thresh: Tensor, *shared: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the masks that survive the threshold, prompt by prompt.
+    def forward(self, point_coords: Tensor, *shared: Tensor) -> PointOutputs:
+        """Decode prompts up to the weights of their masks and the predicted IoU.
 
         Args:
             point_coords: (N, 2) XY in pixels of the encoder's input, foreground points.
-            pred_iou_thresh: () masks with a predicted IoU above it survive.
-            shared: the outputs of `SharedImage` for the image, see `SharedTensors.flat`.
-
-        Returns:
-            Logits (S, 4 h, 4 w), predicted IoU (S,) and index of the prompt (S,) int64.
+            shared: the image's `SharedTensors`, flat.
         """
         of_image = SharedTensors.from_flat(shared)
-        # Decode all prompts up to mask weights (N, M, C / 8) and predicted IoU (N, M)
         queries, view = self._transformed(self._point_tokens(point_coords), of_image)
-        weights, iou = self.heads(queries)
-        # Filter by predicted IoU
-        keep = iou > pred_iou_thresh
-        prompts = keep.any(dim=1).nonzero()[:, 0]
-        # Upscale the prompts with a survivor, all their masks at once
-        kept = ImageView(*(part.index_select(0, prompts) for part in view))
-        chosen = weights.index_select(0, prompts)
-        masks = self._upscaled(kept, chosen, of_image.upscaling).flatten(0, 1)
-        # Shuffle the survivors only into place
-        survivors = keep.index_select(0, prompts).flatten().nonzero()[:, 0]
-        logits = self.upscaling.shuffle(masks.index_select(0, survivors))
-        # Number the survivors among all masks, M per prompt
-        flat = keep.flatten().nonzero()[:, 0]
-        owner = torch.div(flat, keep.shape[1], rounding_mode="floor")
-        return logits, iou.flatten().index_select(0, flat), owner
+        mask_weights, iou = self.heads(queries)
+        return PointOutputs(view.scale, view.weights, view.basis, mask_weights, iou)
+
+    def shared(self, keys: Tensor) -> tuple[SharedTensors, Tensor]:
+        """Return what prompts need of K (C, P) of the first layer, and K after the last layer."""
+        layers: list[LayerTensors] = []
+        for layer in self.layers:
+            assert isinstance(layer, PointLayer)
+            of_layer, keys = layer.shared(keys)
+            layers.append(of_layer)
+        return SharedTensors(tuple(layers), *self.final.shared(keys)), keys
 
     def _point_tokens(self, point_coords: Tensor) -> Tensor:
         """Return tokens (N, T, C) of one foreground point (N, 2) per prompt."""
@@ -397,56 +398,95 @@ class PointDecoder(nn.Module):
         seen = self.final(queries + query_pe, view, shared.final_keys, shared.final_values)
         return queries + seen, view
 
-    def _upscaled(self, view: ImageView, masks: Tensor, shared: Tensor) -> Tensor:
-        """Return logits (N, M, 16 P), not yet in place, for mask weights (N, M, C / 8).
 
-        `shared` (P, C) is the first convolution of K.
+class PointUpscaling(nn.Module):
+    """The graph `everything_masks.onnx`: the chosen masks of `PointDecoder`'s prompts."""
+
+    def __init__(self, prompts: PromptEncoder, decoder: MaskDecoder, bias: Tensor):
+        """Rewrite the upscaling for features of `bias` (C,), what K lacks after the last layer."""
+        super().__init__()
+        self.upscaling = MaskUpscaling(decoder, prompts.image_embedding_size)
+        first = self.upscaling.first
+        self.first_bias: Tensor
+        self.register_buffer("first_bias", first.weight @ bias + first.bias)
+
+    def forward(
+        self,
+        scale: Tensor,
+        weights: Tensor,
+        basis: Tensor,
+        mask_weights: Tensor,
+        upscaling: Tensor,
+        prompt: Tensor,
+        mask: Tensor,
+    ) -> Tensor:
+        """Return low-res logits (S, 4 h, 4 w).
+
+        All masks of a prompt share its features, so prompts are chosen first.
+
+        Args:
+            scale: (N, 1, P), see `PointOutputs`, as the next three.
+            weights: (N, R, P).
+            basis: (N, R, C).
+            mask_weights: (N, M, C / 8).
+            upscaling: (P, C), see `shared`.
+            prompt: (K,) int64, which prompts have a mask to make.
+            mask: (S,) int64, which of their K M masks to make.
         """
+        # Upscale the chosen prompts, all their masks at once
+        scale, weights, basis, mask_weights = (
+            part.index_select(0, prompt) for part in (scale, weights, basis, mask_weights)
+        )
+        x = self._first(scale, weights, basis, upscaling)
+        logits = self.upscaling.after_first(x, mask_weights).flatten(0, 1)
+        # Shuffle the chosen masks only into place
+        return self.upscaling.shuffle(logits.index_select(0, mask))
+
+    def shared(self, keys: Tensor) -> Tensor:
+        """Return the first convolution (P, C) of K (C, P), as a product."""
+        return keys.transpose(-1, -2) @ self.upscaling.first.weight.T
+
+    def _first(self, scale: Tensor, weights: Tensor, basis: Tensor, shared: Tensor) -> Tensor:
+        """Return the first convolution (N, P, C) of the prompts' views of the image."""
         # first (N, R, C) = basis W^T of the first convolution W
-        first = view.basis @ self.upscaling.first.weight.T
+        first = basis @ self.upscaling.first.weight.T
         # The bias is a further row of the basis; its weight 1 / scale undoes the scale below
         bias = self.first_bias.expand(first.shape[0], 1, -1)
-        weights = torch.cat([view.weights, 1 / view.scale], dim=1)
+        weights = torch.cat([weights, 1 / scale], dim=1)
         # x (N, P, C) = scale * (K^T W^T + weights^T basis W^T) + bias
         x = weights.transpose(-1, -2) @ torch.cat([first, bias], dim=1)
-        x = (x + shared) * view.scale.transpose(-1, -2)
-        return self.upscaling.after_first(x, masks)
+        return (x + shared) * scale.transpose(-1, -2)
 
 
 class SharedImage(nn.Module):
     """The graph `everything_image.onnx`: what all prompts of an image share, once per image."""
 
-    def __init__(self, prompts: PromptEncoder, decoder: PointDecoder):
+    def __init__(self, prompts: PromptEncoder, points: PointDecoder, masks: PointUpscaling):
         super().__init__()
-        self.no_mask, self.decoder = prompts.no_mask_embed, decoder
+        self.no_mask, self.points, self.masks = prompts.no_mask_embed, points, masks
 
     def forward(self, image_embeddings: Tensor) -> tuple[Tensor, ...]:
-        """Return what `PointDecoder` needs of image embeddings (1, C, h, w).
+        """Return what the other two graphs need of image embeddings (1, C, h, w).
 
         Returns:
-            `SharedTensors`, flat.
+            `SharedTensors`, flat, and `PointUpscaling.shared`.
         """
         # K of the first layer (C, P): prompts without a mask take the learnt "no mask"
         keys = (image_embeddings + self.no_mask.weight.view(1, -1, 1, 1)).flatten(2)[0]
-        layers: list[LayerTensors] = []
-        for layer in self.decoder.layers:
-            assert isinstance(layer, PointLayer)
-            of_layer, keys = layer.shared(keys)
-            layers.append(of_layer)
-        upscaling = keys.transpose(-1, -2) @ self.decoder.upscaling.first.weight.T
-        return SharedTensors(tuple(layers), *self.decoder.final.shared(keys), upscaling).flat()
+        shared, keys = self.points.shared(keys)
+        return (*shared.flat(), self.masks.shared(keys))
 
 
-class EverythingDecoder(nn.Module):
-    """The graph `everything.onnx`: both in one, for few prompts or programs that want one call."""
+class EverythingDecoder(NamedTuple):
+    """The three graphs of everything mode's decoder."""
 
-    def __init__(self, prompts: PromptEncoder, decoder: MaskDecoder):
-        super().__init__()
-        self.points = PointDecoder(prompts, decoder)
-        self.image = SharedImage(prompts, self.points)
+    image: SharedImage
+    points: PointDecoder
+    masks: PointUpscaling
 
-    def forward(
-        self, image_embeddings: Tensor, point_coords: Tensor, pred_iou_thresh: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return `PointDecoder`'s masks for image embeddings (1, C, h, w)."""
-        return self.points(point_coords, pred_iou_thresh, *self.image(image_embeddings))
+    @classmethod
+    def of(cls, prompts: PromptEncoder, decoder: MaskDecoder) -> EverythingDecoder:
+        """Rewrite SAM's prompt encoder and mask decoder."""
+        points = PointDecoder(prompts, decoder)
+        masks = PointUpscaling(prompts, decoder, points.bias)
+        return cls(SharedImage(prompts, points, masks), points, masks)

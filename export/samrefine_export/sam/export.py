@@ -20,7 +20,9 @@ from samrefine_export.precision import PRECISIONS, quantise_int8
 from samrefine_export.sam.decoder import PromptDecoder
 from samrefine_export.sam.encoder import with_plain_attention
 from samrefine_export.sam.everything import EverythingDecoder, SharedTensors
+from samrefine_export.sam.finish import PIXELS_PER_BYTE, MaskFinish
 from samrefine_export.sam.models import MODELS, load_sam, random_sam
+from samrefine_export.sam.norms import use_channel_norms
 from samrefine_export.sam.tiny_vit import fuse_batch_norms
 from samrefine_export.third_party import ImageEncoderViT, Sam
 from samrefine_runtime.bundle import sha256_of
@@ -159,36 +161,70 @@ class TracedGraph:
 def sam_graphs(sam: Sam) -> dict[str, TracedGraph]:
     """Return the graphs of a SAM by name, in the order they are exported."""
     prompts, decoder = sam.prompt_encoder, sam.mask_decoder
-    everything = EverythingDecoder(prompts, decoder)
     side = sam.image_encoder.img_size
-    encoder_input = {"image": torch.zeros(1, 3, side, side)}
     embedding = {
         "image_embeddings": torch.zeros(1, prompts.embed_dim, *prompts.image_embedding_size)
     }
-    any_prompts, points = _example_prompts(sam), _example_points(sam)
-    names = SharedTensors.names(len(everything.points.layers))
-    shared = dict(zip(names, everything.image(*embedding.values()), strict=True))
-    # For programs that want one call, `everything` is the two graphs after it in one.
     return {
         "encoder": TracedGraph(
-            _inference_encoder(sam.image_encoder), encoder_input, ["image_embeddings"]
+            _inference_encoder(sam.image_encoder),
+            {"image": torch.zeros(1, 3, side, side)},
+            ["image_embeddings"],
         ),
         "decoder": TracedGraph(
             PromptDecoder(prompts, decoder),
-            {**embedding, **any_prompts},
+            {**embedding, **_example_prompts(sam)},
             ["low_res_masks", "iou_predictions"],
             _ANY_PROMPTS,
         ),
-        "everything": TracedGraph(everything, {**embedding, **points}, _SURVIVORS, _ANY_POINTS),
-        "everything_image": TracedGraph(everything.image, embedding, names),
-        "everything_prompts": TracedGraph(
-            everything.points, {**points, **shared}, _SURVIVORS, _ANY_POINTS
-        ),
+        **_everything_graphs(sam, embedding),
     }
 
 
-_SURVIVORS = ("low_res_masks", "iou_predictions", "point_index")
-_ANY_POINTS = {"point_coords": {0: "prompts"}}
+def _everything_graphs(sam: Sam, embedding: Mapping[str, Tensor]) -> dict[str, TracedGraph]:
+    """Return the graphs of everything mode, in the order they are run."""
+    image, points, masks = EverythingDecoder.of(sam.prompt_encoder, sam.mask_decoder)
+    # Each graph is traced with what the one before gives, for three points
+    names = [*SharedTensors.names(len(points.layers)), "upscaling"]
+    shared = dict(zip(names, image(*embedding.values()), strict=True))
+    upscaling = {"upscaling": shared.pop("upscaling")}
+    coords = {"point_coords": torch.rand(3, 2) * sam.image_encoder.img_size}
+    prompts = points(*coords.values(), *shared.values())._asdict()
+    views = {name: prompts[name] for name in prompts if name != "iou_predictions"}
+    chosen = {"prompt": torch.tensor([0, 2]), "mask": torch.tensor([1, 3, 4])}
+    return {
+        "everything_image": TracedGraph(image, embedding, names),
+        "everything_tokens": TracedGraph(
+            points, {**coords, **shared}, list(prompts), {"point_coords": {0: "prompts"}}
+        ),
+        "everything_masks": TracedGraph(
+            masks,
+            {**views, **upscaling, **chosen},
+            ["low_res_masks"],
+            {**{name: {0: "prompts"} for name in views}, **_CHOSEN},
+        ),
+        "everything_finish": _finish_graph(*sam.prompt_encoder.mask_input_size),
+    }
+
+
+_CHOSEN = {"prompt": {0: "chosen_prompts"}, "mask": {0: "chosen_masks"}}
+
+
+def _finish_graph(height: int, width: int) -> TracedGraph:
+    """Return the graph that finishes low-res masks (S, height, width) of any image."""
+    return TracedGraph(
+        MaskFinish(),
+        {
+            "low_res_masks": torch.zeros(2, height, width),
+            "rows": torch.zeros(3, height),
+            "columns": torch.zeros(5 * PIXELS_PER_BYTE, width),
+            "thresholds": torch.tensor([1.0, 0.0, -1.0]),
+        },
+        ["pixel_counts", "boxes", "mask_bits"],
+        {"low_res_masks": {0: "masks"}, "rows": {0: "height"}, "columns": {0: "width"}},
+    )
+
+
 _ANY_PROMPTS = {
     "point_coords": {0: "prompts", 1: "points"},
     "point_labels": {0: "prompts", 1: "points"},
@@ -209,20 +245,13 @@ def _example_prompts(sam: Sam) -> dict[str, Tensor]:
     }
 
 
-def _example_points(sam: Sam) -> dict[str, Tensor]:
-    """Return inputs of `EverythingDecoder` beside the image: one point for each of three."""
-    return {
-        "point_coords": torch.rand(3, 2) * sam.image_encoder.img_size,
-        "pred_iou_thresh": torch.tensor(0.0),
-    }
-
-
 def _inference_encoder(encoder: nn.Module) -> nn.Module:
     """Return the encoder as it is exported: the same function, fewer and faster operations."""
     if isinstance(encoder, ImageEncoderViT) and encoder.blocks[0].attn.use_rel_pos:
         return with_plain_attention(encoder)
     encoder = copy.deepcopy(encoder)
     fuse_batch_norms(encoder)
+    use_channel_norms(encoder)
     return encoder
 
 

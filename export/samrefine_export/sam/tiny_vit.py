@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from samrefine_export.sam.norms import ChannelNorm, channels_first, channels_last
 from samrefine_export.third_party import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -226,10 +227,10 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B,C,h,w) to (B,C,h,w)."""
         # Attend inside windows, mix neighbours across them, then the MLP
-        tokens = _channels_last(x)
+        tokens = channels_last(x)
         tokens = tokens + self.grid.join(self.attn(self.grid.split(tokens)))
-        tokens = _channels_last(self.local_conv(_channels_first(tokens)))
-        return _channels_first(tokens + self.mlp(tokens))
+        tokens = channels_last(self.local_conv(channels_first(tokens)))
+        return channels_first(tokens + self.mlp(tokens))
 
 
 class EncoderStage(nn.Module):
@@ -244,20 +245,6 @@ class EncoderStage(nn.Module):
         """Map (B,C,h,w) to (B,out,h/stride,w/stride)."""
         x = self.blocks(x)
         return x if self.downsample is None else self.downsample(x)
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of an image, on the native operator.
-
-    Equal to SAM's LayerNorm2d, which spells it out as mean and power.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B,C,h,w) to (B,C,h,w)."""
-        return _channels_first(super().forward(_channels_last(x)))
 
 
 class TinyViT(nn.Module):
@@ -351,13 +338,3 @@ def _distance_index(window: int) -> Tensor:
     rows = (row[:, None] - row[None, :]).abs()
     columns = (column[:, None] - column[None, :]).abs()
     return rows * window + columns
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """Map (B,C,h,w) to (B,h,w,C)."""
-    return x.permute(0, 2, 3, 1)
-
-
-def _channels_first(x: Tensor) -> Tensor:
-    """Map (B,h,w,C) to (B,C,h,w)."""
-    return x.permute(0, 3, 1, 2)

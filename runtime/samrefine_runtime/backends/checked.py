@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ class CheckedSession:
     def __init__(self, graph: Graph, session: Session):
         """Check that the graph takes and gives what the manifest says. Raises BackendError."""
         self._graph, self._session = graph, session
+        self.is_on_device = session.is_on_device
         self.inputs, self.outputs = session.inputs, session.outputs
         _check_tensors(graph, "takes", session.inputs, graph.inputs, may_be_fixed=False)
         _check_tensors(graph, "gives", session.outputs, graph.outputs, may_be_fixed=True)
@@ -32,9 +33,15 @@ class CheckedSession:
             self._check_output(promised, outputs[promised.name])
         return outputs
 
-    def run_on_device(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    def run_on_device(
+        self, feeds: Mapping[str, Any], fetch: Collection[str] = ()
+    ) -> dict[str, Any]:
         """Run the graph; see `Session.run_on_device`. What stays there is not looked at."""
-        return self._session.run_on_device(feeds)
+        outputs = self._session.run_on_device(feeds, fetch)
+        for promised in self._graph.outputs:
+            if promised.name in fetch:
+                self._check_output(promised, outputs[promised.name])
+        return outputs
 
     def _check_output(self, promised: TensorSpec, value: NDArray[Any]) -> None:
         """Raise InferenceError unless an output is as promised and finite."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,8 @@ class OrtSession:
                 f"ONNX Runtime cannot load {printable(path)}: {_one_line(error)}"
             ) from error
         _check_started(providers[0], self._session.get_providers())
-        self._device = "cuda" if providers[0] == _CUDA else "cpu"
+        self.is_on_device = providers[0] == _CUDA
+        self._device = "cuda" if self.is_on_device else "cpu"
         self._run_options = ort.RunOptions()
         if options.frees_memory:
             self._run_options.add_run_config_entry(*_SHRINK_ARENA)
@@ -101,16 +102,22 @@ class OrtSession:
             values = self._session.run(None, dict(feeds), self._run_options)
         return dict(zip(self._outputs, map(np.asarray, values), strict=True))
 
-    def run_on_device(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    def run_on_device(
+        self, feeds: Mapping[str, Any], fetch: Collection[str] = ()
+    ) -> dict[str, Any]:
         """Run the graph and leave the outputs on the device; see `Session.run_on_device`."""
         with _translate_errors():
             binding = self._session.io_binding()
-            for name, array in feeds.items():
-                binding.bind_cpu_input(name, array)
+            for name, value in feeds.items():
+                if isinstance(value, np.ndarray):
+                    binding.bind_cpu_input(name, value)
+                else:
+                    binding.bind_ortvalue_input(name, value)
             for name in self._outputs:
-                binding.bind_output(name, self._device)
+                binding.bind_output(name, "cpu" if name in fetch else self._device)
             self._session.run_with_iobinding(binding, self._run_options)
-            return dict(zip(self._outputs, binding.get_outputs(), strict=True))
+            outputs = dict(zip(self._outputs, binding.get_outputs(), strict=True))
+            return {n: v.numpy() if n in fetch else v for n, v in outputs.items()}
 
 
 def _native_options(ort: Any, options: SessionOptions) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +38,8 @@ class Session(Protocol):
     """What the graph takes, as the engine understands it."""
     outputs: Sequence[TensorSpec]
     """What the graph gives, as the engine understands it."""
+    is_on_device: bool
+    """Whether the graph runs in a memory of its own, so that an output is copied to be read."""
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Run the graph.
@@ -54,8 +56,18 @@ class Session(Protocol):
             InferenceError: any other failure.
         """
 
-    def run_on_device(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    def run_on_device(
+        self, feeds: Mapping[str, Any], fetch: Collection[str] = ()
+    ) -> dict[str, Any]:
         """Run the graph and leave the outputs, by name, where it runs.
 
-        They can only be fed to sessions of the same backend. Raises as `run`.
+        They can only be fed to sessions of the same backend.
+
+        Args:
+            feeds: as for `run`.
+            fetch: names of outputs that are returned as arrays all the same.
+
+        Raises:
+            MemoryError: as `run`.
+            InferenceError: as `run`.
         """

@@ -14,8 +14,11 @@ from samrefine_runtime.bundle.limits import HINT, Limits
 from samrefine_runtime.checks import described
 from samrefine_runtime.errors import BundleError, printable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the bundle format that this release reads and writes."""
+
+_EXPORT_AGAIN = "; export it anew into another folder with samrefine export sam and export cam"
+"""What to do with a bundle of an older version: its graphs are others."""
 
 MANIFEST = "manifest.json"
 """File name of the manifest in a bundle."""
@@ -46,9 +49,10 @@ def read_manifest(folder: Path, limits: Limits) -> dict[str, Any]:
     # The version before any entry: another version may name or nest them differently
     version = manifest.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):
+        remedy = _EXPORT_AGAIN if version == 1 and version is not True else ""
         raise BundleError(
             f"{printable(path)} has format version {described(version)}, this release reads "
-            f"{FORMAT_VERSION}"
+            f"{FORMAT_VERSION}{remedy}"
         )
     try:
         schema.check(manifest, _schema())

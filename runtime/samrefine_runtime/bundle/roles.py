@@ -26,8 +26,7 @@ def check_roles(graphs: Mapping[str, Graph], sam: SamSpec | None, cam: CamSpec |
     """
     roles: dict[str, Role] = {}
     if sam is not None:
-        image = graphs.get("everything_image")
-        roles |= _sam_roles(sam, () if image is None else image.outputs)
+        roles |= {**_sam_roles(sam), **_everything_roles(sam, graphs)}
     if cam is not None:
         roles |= {"cam": _cam_role(cam)}
     for name, role in roles.items():
@@ -35,16 +34,9 @@ def check_roles(graphs: Mapping[str, Graph], sam: SamSpec | None, cam: CamSpec |
             _check_role(graphs[name], role)
 
 
-def _sam_roles(sam: SamSpec, shared: Sequence[TensorSpec]) -> dict[str, Role]:
-    """Return the roles of SAM's graphs; `shared` is what `everything_image` gives."""
+def _sam_roles(sam: SamSpec) -> dict[str, Role]:
     side, low_res = sam.input_side, sam.low_res_shape
     embedding = _floats("image_embeddings", 1, *sam.embedding)
-    points = (_floats("point_coords", "N", 2), _floats("pred_iou_thresh"))
-    survivors = (
-        _floats("low_res_masks", "K", *low_res),
-        _floats("iou_predictions", "K"),
-        TensorSpec("point_index", "int64", ("K",)),
-    )
     prompts = (
         _floats("point_coords", "N", "P", 2),
         _floats("point_labels", "N", "P"),
@@ -55,10 +47,56 @@ def _sam_roles(sam: SamSpec, shared: Sequence[TensorSpec]) -> dict[str, Role]:
     return {
         "encoder": Role([_floats("image", 1, 3, side, side)], [embedding]),
         "decoder": Role([embedding, *prompts], masks),
-        "everything": Role([embedding, *points], survivors),
-        "everything_image": Role([embedding], []),
-        "everything_prompts": Role([*points, *shared], survivors),
     }
+
+
+def _everything_roles(sam: SamSpec, graphs: Mapping[str, Graph]) -> dict[str, Role]:
+    """Return the roles of everything mode's graphs; what one gives, another takes."""
+    channels, height, width = sam.embedding
+    upscaling = _floats("upscaling", height * width, channels)
+    views = (
+        _floats("scale", "N", 1, height * width),
+        _floats("weights", "N", "R", height * width),
+        _floats("basis", "N", "R", channels),
+        _floats("mask_weights", "N", 3, "c"),
+    )
+    low_res = _floats("low_res_masks", "S", *sam.low_res_shape)
+    rows, columns = (
+        _floats(name, name[0], side)
+        for name, side in zip(("rows", "columns"), sam.low_res_shape, strict=True)
+    )
+    # The rest of what the image's graph gives, and how large views are, is up to the graphs
+    shared = _outputs(graphs, "everything_image")
+    made = _outputs(graphs, "everything_tokens")
+    return {
+        "everything_image": Role([_floats("image_embeddings", 1, *sam.embedding)], [upscaling]),
+        "everything_tokens": Role(
+            [_floats("point_coords", "N", 2), *(t for t in shared if t.name != upscaling.name)],
+            [*views, _floats("iou_predictions", "N", 3)],
+        ),
+        "everything_masks": Role(
+            [
+                *(t for t in made if t.name in {view.name for view in views}),
+                upscaling,
+                TensorSpec("prompt", "int64", ("K",)),
+                TensorSpec("mask", "int64", ("S",)),
+            ],
+            [low_res],
+        ),
+        "everything_finish": Role(
+            [low_res, rows, columns, _floats("thresholds", 3)],
+            [
+                TensorSpec("pixel_counts", "int32", ("S", 3)),
+                TensorSpec("boxes", "int32", ("S", 4)),
+                TensorSpec("mask_bits", "uint8", ("S", "H", "B")),
+            ],
+        ),
+    }
+
+
+def _outputs(graphs: Mapping[str, Graph], name: str) -> Sequence[TensorSpec]:
+    """Return what a graph gives, nothing where the bundle lacks it."""
+    return graphs[name].outputs if name in graphs else ()
 
 
 def _cam_role(cam: CamSpec) -> Role:

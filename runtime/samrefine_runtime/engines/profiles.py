@@ -13,6 +13,8 @@ from typing import NamedTuple
 from samrefine_runtime.backends.tensorrt.native import Shape, ShapeRange
 from samrefine_runtime.bundle import Graph
 from samrefine_runtime.errors import BackendError, printable
+from samrefine_runtime.masks.packed import PIXELS_PER_BYTE
+from samrefine_runtime.sam.point_decoder import SMALLEST_SIDE, masks_at_once
 
 
 class Range(NamedTuple):
@@ -34,17 +36,11 @@ _BEST_PROMPTS = 64
 _BEST_CHOSEN = 16
 """Prompts of such a batch with a mask that passes the predicted IoU; 20 to 30% do."""
 
-_SMALLEST_SIDE = 512
-"""Longest side, pixels, in the first profile of images."""
-
 _MOST_CAM_SIDE = 2048
 """CAM's `max_side` at the largest of IRN's scales."""
 
 _VIEWS = Range(1, 2, 2)
 """Views of an image that CAM runs at once: itself and its flip."""
-
-_FINISHED_PIXELS = 1 << 26
-"""Masks times pixels that are finished at once: 256 MB for each tensor of logits."""
 
 _POINTS = Range(1, 2, 16)
 """Points of one prompt."""
@@ -88,9 +84,13 @@ def _known_axes(most_prompts: int, most_side: int) -> list[list[Axes]]:
         [{"prompts": prompts, "chosen_prompts": chosen, "chosen_masks": masks}],
         # decoder: few prompts at once, of a user
         [{"prompts": prompts._replace(best=1), "points": _POINTS}],
-        # everything_finish
+        # everything_finish, whose width comes in whole bytes
         [
-            {"masks": _masks_of(side), "height": sides, "width": sides}
+            {
+                "masks": _masks_of(side),
+                "height": sides,
+                "width": sides._replace(least=PIXELS_PER_BYTE),
+            }
             for side, sides in _sides(most_side)
         ],
         # cam
@@ -103,14 +103,14 @@ def _known_axes(most_prompts: int, most_side: int) -> list[list[Axes]]:
 
 def _sides(most: int) -> list[tuple[int, Range]]:
     """Return ranges of an image's sides, by their largest: powers of two, the last one above."""
-    largest = [_SMALLEST_SIDE]
+    largest = [SMALLEST_SIDE]
     while largest[-1] < most:
         largest.append(2 * largest[-1])
     return [(side, Range(1, side * 3 // 4, side)) for side in largest]
 
 
 def _masks_of(side: int) -> Range:
-    most = max(1, _FINISHED_PIXELS // side**2)
+    most = masks_at_once((side, side))
     return Range(1, max(1, most // 2), most)
 
 

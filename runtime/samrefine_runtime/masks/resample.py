@@ -95,6 +95,13 @@ class ImageMask(NamedTuple):
     """Run lengths in the whole image."""
     stability_score: float
     """Pixels above threshold + offset over pixels above threshold - offset; NaN without any."""
+    image_shape: tuple[int, int]
+    """(H, W) of the image, pixels."""
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """XYXY pixels of the image, right and bottom inclusive; zeros for an empty mask."""
+        return rle.box(self.counts, self.image_shape[0])
 
 
 class Window(NamedTuple):
@@ -163,7 +170,8 @@ class MaskResampler:
             changes.append(np.array([(self.origin[1] + window.right) * self.image_shape[0]]))
         # float32 as torch divides integers, so that scores compare alike with their threshold
         stability = np.float32(above) / np.float32(below) if below else np.nan
-        return ImageMask(self._counts(np.concatenate(changes)), float(stability))
+        counts = self._counts(np.concatenate(changes))
+        return ImageMask(counts, float(stability), self.image_shape)
 
     def _window(self, positive: NDArray[np.bool_]) -> Window:
         """Find the part of the crop that low-res pixels `positive` (h, w) can change.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime import backends
 from samrefine_runtime.arguments import (
     BundleLike,
     ImageLike,
@@ -23,13 +25,13 @@ from samrefine_runtime.arguments import (
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.checks import as_array
 from samrefine_runtime.image import RgbImage
-from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.masks.nms import box_nms
 from samrefine_runtime.masks.resample import MaskResampler
 from samrefine_runtime.masks.small_regions import remove_small_regions
 from samrefine_runtime.sam.encoder import ImageEncoder
 from samrefine_runtime.sam.grids import Crop, Points, crops, touches_crop_edge
+from samrefine_runtime.sam.mask_finish import DeviceFinish, Finish, FinishedMask, HostFinish
 from samrefine_runtime.sam.point_decoder import Decoded, PointDecoder, PreparedImage, batch_size
 from samrefine_runtime.sam.prompts import PROMPT_MODES, points_in, prompt_region, uncovered
 from samrefine_runtime.sam.settings import GeneratorSettings
@@ -69,6 +71,12 @@ class MaskGenerator:
         self.sam = bundle.require_sam()
         self.encoder = ImageEncoder(bundle, session)
         self.decoder = PointDecoder(bundle, session)
+        # Where the host would have to fetch the logits first, the device finishes the masks
+        self._finish = (
+            backends.open(bundle.graph("everything_finish"), session or SessionOptions())
+            if self.decoder.is_on_device
+            else None
+        )
         self._rounds = [
             PROMPT_MODES[self.settings.prompts].rounds(grid) for grid in self.settings.grids()
         ]
@@ -168,24 +176,23 @@ class MaskGenerator:
         counter: _Counter,
     ) -> Iterator[Candidate]:
         """Decode points batch by batch into masks that pass predicted IoU and stability."""
-        offset = self.settings.stability_score_offset
-        resampler = MaskResampler(
-            self.sam.low_res_shape, self.sam.input_side, crop.box, image_shape
-        )
+        finish = self._finish_of(crop, image_shape)
         for batch, decoded in self._decode_ahead(prepared, points):
-            for low_res, score, owner in zip(*decoded, strict=True):
-                # Resample to the image, threshold, and measure stability in one pass
-                mask = resampler.mask(low_res, self.sam.mask_threshold, offset)
+            # Resample to the image, threshold, and measure stability in one pass
+            masks = chain.from_iterable(map(finish, decoded.parts))
+            for mask, score, owner in zip(masks, decoded.scores, decoded.owners, strict=True):
                 # Filter by stability score
                 if self._is_stable(mask.stability_score):
-                    yield Candidate(
-                        counts=mask.counts,
-                        box=rle.box(mask.counts, image_shape[0]),
-                        predicted_iou=score,
-                        stability_score=mask.stability_score,
-                        point=batch[owner] + crop.box[:2],
-                    )
+                    yield Candidate(mask, mask.box, score, batch[owner] + crop.box[:2])
             counter.add(len(batch))
+
+    def _finish_of(self, crop: Crop, image_shape: tuple[int, int]) -> Finish:
+        """Return what makes masks of the image from the logits of a crop."""
+        sam, offset = self.sam, self.settings.stability_score_offset
+        resampler = MaskResampler(sam.low_res_shape, sam.input_side, crop.box, image_shape)
+        if self._finish is None:
+            return HostFinish(resampler, sam.mask_threshold, offset)
+        return DeviceFinish(self._finish, resampler, sam.mask_threshold, offset)
 
     def _decode_ahead(
         self, prepared: PreparedImage, points: Points
@@ -229,12 +236,10 @@ class MaskGenerator:
 class Candidate(NamedTuple):
     """A mask before duplicates are removed."""
 
-    counts: rle.Counts
-    """Run lengths in the whole image."""
+    mask: FinishedMask
     box: tuple[int, int, int, int]
     """XYXY pixels of the image, right and bottom inclusive."""
     predicted_iou: float
-    stability_score: float
     point: NDArray[np.float64]
     """(2,) XY in the image."""
 
@@ -242,10 +247,10 @@ class Candidate(NamedTuple):
 def _to_masks(found: Sequence[Candidate], crop: Crop, image_shape: tuple[int, int]) -> Masks:
     return Masks.from_runs(
         image_shape,
-        [candidate.counts for candidate in found],
+        [candidate.mask.counts for candidate in found],
         boxes=np.array([candidate.box for candidate in found], np.int32).reshape(-1, 4),
         predicted_iou=np.array([c.predicted_iou for c in found], np.float32),
-        stability_score=np.array([c.stability_score for c in found], np.float32),
+        stability_score=np.array([c.mask.stability_score for c in found], np.float32),
         point_coords=np.array([c.point for c in found], np.float64).reshape(-1, 2),
         crop_boxes=np.tile(np.array(crop.box, np.int32), (len(found), 1)),
     )

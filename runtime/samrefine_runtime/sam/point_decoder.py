@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -21,35 +21,66 @@ _log = logging.getLogger(__name__)
 _FEATURE_COPIES = 8
 """Peak memory of one prompt in copies of the image features, measured on ViT-B and MobileSAM."""
 
+_VIEWS = ("scale", "weights", "basis", "mask_weights")
+"""What `everything_tokens.onnx` knows of the prompts and `everything_masks.onnx` makes masks of."""
+
+_FINISHED_PIXELS = 1 << 26
+"""Pixels of the masks that a device finishes at once: 256 MB for each tensor of logits."""
+
+SMALLEST_SIDE = 512
+"""Side, pixels, as which smaller images count where a device finishes masks."""
+
 
 class PreparedImage(NamedTuple):
     """An image that is ready for prompts."""
 
     embedding: ImageEmbedding
     shared: Mapping[str, Any]
-    """What all prompts share, by the names of the decoder graph's inputs; on the device."""
+    """What all prompts share, by the names of the graphs' inputs; on the device."""
+
+
+class LowResMasks(NamedTuple):
+    """Masks that were decoded together."""
+
+    logits: Any
+    """(S, h, w) float32 low-res logits; they stay on a device that has a memory of its own."""
+    size: int
+    """S."""
 
 
 class Decoded(NamedTuple):
     """Masks of a batch of points that pass the predicted IoU."""
 
-    logits: NDArray[np.float32]
-    """(K, h, w) low-res logits."""
+    parts: Sequence[LowResMasks]
+    """The K masks, in order."""
     scores: NDArray[np.float32]
     """(K,) predicted IoU."""
     owners: NDArray[np.int64]
     """(K,) which point of the batch each mask belongs to."""
 
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """All low-res logits (K, h, w), of at least one mask, where they are arrays."""
+        return np.concatenate([part.logits for part in self.parts])
+
 
 class PointDecoder:
-    """Runs `everything_image.onnx` once per image, `everything_prompts.onnx` once per batch."""
+    """Runs `everything_image.onnx` once per image; `everything_tokens.onnx` and, for prompts with
+    a mask that passes, `everything_masks.onnx` once per batch.
+    """
 
     def __init__(self, bundle: Bundle, session: SessionOptions | None = None):
         """Open the graphs. Raises BundleError or BackendError."""
         options = session or SessionOptions()
         once = replace(options, frees_memory=True)
         self._image = backends.open(bundle.graph("everything_image"), once)
-        self._prompts = backends.open(bundle.graph("everything_prompts"), options)
+        self._tokens = backends.open(bundle.graph("everything_tokens"), options)
+        self._masks = backends.open(bundle.graph("everything_masks"), options)
+
+    @property
+    def is_on_device(self) -> bool:
+        """Whether decoded masks lie in a memory of a device's own."""
+        return self._masks.is_on_device
 
     def prepare(self, embedding: ImageEmbedding) -> PreparedImage:
         """Compute what does not depend on the prompts."""
@@ -84,7 +115,7 @@ class PointDecoder:
         first = self.decode(image, points[:half], pred_iou_thresh)
         second = self.decode(image, points[half:], pred_iou_thresh)
         return Decoded(
-            np.concatenate([first.logits, second.logits]),
+            [*first.parts, *second.parts],
             np.concatenate([first.scores, second.scores]),
             np.concatenate([first.owners, second.owners + half]),
         )
@@ -92,32 +123,63 @@ class PointDecoder:
     def _decode_at_once(
         self, image: PreparedImage, points: NDArray[np.float64], pred_iou_thresh: float
     ) -> Decoded:
-        # The graph drops masks below the threshold before it upscales the rest
-        outputs = self._prompts.run(
-            {
-                "point_coords": image.embedding.to_input(points),
-                "pred_iou_thresh": np.array(pred_iou_thresh, np.float32),
-                **image.shared,
-            }
-        )
-        decoded = Decoded(
-            logits=outputs["low_res_masks"],
-            scores=outputs["iou_predictions"],
-            owners=outputs["point_index"],
-        )
-        _check_decoded(decoded, len(points))
-        return decoded
+        # Decode all prompts up to their predicted IoU (N, M); the rest stays on the device
+        shared = dict(image.shared)
+        upscaling = shared.pop("upscaling")
+        coords = {"point_coords": image.embedding.to_input(points)}
+        decoded = self._tokens.run_on_device({**coords, **shared}, fetch=["iou_predictions"])
+        iou = decoded["iou_predictions"]
+        if len(iou) != len(points):
+            raise InferenceError(
+                f"graph 'everything_tokens' gave scores of {len(iou)} points, expected of "
+                f"{len(points)}"
+            )
+        # Filter by predicted IoU, before anything is paid for a mask's pixels
+        is_kept = iou > np.float32(pred_iou_thresh)
+        chosen = np.flatnonzero(is_kept)
+        # A device finishes as many masks at once as fit into its memory
+        image_shape = image.embedding.image_shape
+        most = masks_at_once(image_shape) if self.is_on_device else iou.size
+        steps = range(0, len(chosen), most)
+        feeds = {"upscaling": upscaling, **{name: decoded[name] for name in _VIEWS}}
+        parts = [
+            self._low_res(feeds, part, iou.shape[1])
+            for part in (chosen[start : start + most] for start in steps)
+        ]
+        return Decoded(parts, iou[is_kept], np.nonzero(is_kept)[0])
+
+    def _low_res(
+        self, feeds: Mapping[str, Any], chosen: NDArray[np.intp], per_prompt: int
+    ) -> LowResMasks:
+        """Upscale some masks.
+
+        Args:
+            feeds: what the graph takes beside its choice.
+            chosen: (S,) indices among the masks of all prompts, ascending.
+            per_prompt: masks of a prompt, M.
+        """
+        # A prompt's masks are upscaled together; K prompts have one that was chosen
+        prompts, place = np.unique(chosen // per_prompt, return_inverse=True)
+        masks = place * per_prompt + chosen % per_prompt
+        choice = {"prompt": prompts.astype(np.int64), "mask": masks.astype(np.int64)}
+        if self.is_on_device:
+            outputs = self._masks.run_on_device({**feeds, **choice})
+            return LowResMasks(outputs["low_res_masks"], len(chosen))
+        logits = self._masks.run({**feeds, **choice})["low_res_masks"]
+        if len(logits) != len(chosen):
+            raise InferenceError(
+                f"graph 'everything_masks' gave {len(logits)} masks, expected {len(chosen)}"
+            )
+        return LowResMasks(logits, len(chosen))
 
 
-def _check_decoded(decoded: Decoded, points: int) -> None:
-    """Raise InferenceError unless every mask has a score and one of the points."""
-    logits, scores, owners = decoded
-    is_complete = len(logits) == len(scores) == len(owners)
-    if not is_complete or not ((owners >= 0) & (owners < points)).all():
-        raise InferenceError(
-            f"graph 'everything_prompts' gave {len(logits)} masks with {len(scores)} scores for "
-            f"{len(owners)} of {points} points, or for others"
-        )
+def masks_at_once(image_shape: tuple[int, int]) -> int:
+    """Return how many masks of an image (H, W) a device finishes at once, at least one.
+
+    Sides count as the next power of two, so that engines need few profiles of shapes.
+    """
+    side = max(SMALLEST_SIDE, 1 << (max(image_shape) - 1).bit_length())
+    return max(1, _FINISHED_PIXELS // side**2)
 
 
 def batch_size(sam: SamSpec, memory_mb: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +63,18 @@ class CountingSession:
     runs = 0
 
     def __init__(self, session: Session):
-        self.session = session
+        self.session, self.is_on_device = session, session.is_on_device
         self.inputs, self.outputs = session.inputs, session.outputs
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         CountingSession.runs += 1
         return self.session.run(feeds)
 
-    def run_on_device(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    def run_on_device(
+        self, feeds: Mapping[str, Any], fetch: Collection[str] = ()
+    ) -> dict[str, Any]:
         CountingSession.runs += 1
-        return self.session.run_on_device(feeds)
+        return self.session.run_on_device(feeds, fetch)
 
 
 def open_counting(graph: Graph, options: SessionOptions) -> Session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class SpoiledSession:
 
     def __init__(self, session: Session, spoil: Spoil):
         self.session, self.spoil = session, spoil
+        self.is_on_device = session.is_on_device
         self.inputs, self.outputs = session.inputs, session.outputs
 
     def run(self, feeds: Mapping[str, Any]) -> Outputs:
@@ -41,8 +42,14 @@ class SpoiledSession:
         self.spoil(outputs)
         return outputs
 
-    def run_on_device(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        return self.session.run_on_device(feeds)
+    def run_on_device(
+        self, feeds: Mapping[str, Any], fetch: Collection[str] = ()
+    ) -> dict[str, Any]:
+        outputs = self.session.run_on_device(feeds, fetch)
+        fetched = {name: outputs[name].copy() for name in fetch}
+        if fetched:
+            self.spoil(fetched)
+        return {**outputs, **fetched}
 
 
 @pytest.fixture
@@ -101,8 +108,8 @@ RUNS: tuple[tuple[str, Callable[[Bundle], object], str], ...] = (
     ("encoder", encode, "image_embeddings"),
     ("decoder", predict, "low_res_masks"),
     ("decoder", predict, "iou_predictions"),
-    ("everything_prompts", generate, "low_res_masks"),
-    ("everything_prompts", generate, "iou_predictions"),
+    ("everything_tokens", generate, "iou_predictions"),
+    ("everything_masks", generate, "low_res_masks"),
     ("cam", classify, "cam"),
     ("cam", classify, "logits"),
 )
@@ -152,11 +159,10 @@ def test_sound_numbers(
             "masks of 0 prompts and scores of 1",
         ),
         ("decoder", predict, keep("iou_predictions", [0, 0]), "masks of 1 prompts and scores of 2"),
-        ("everything_prompts", generate, keep("low_res_masks", np.s_[1:]), r"gave \d+ masks with"),
-        ("everything_prompts", generate, keep("iou_predictions", np.s_[1:]), r"gave \d+ masks wit"),
-        ("everything_prompts", generate, keep("point_index", np.s_[1:]), r"gave \d+ masks with"),
-        ("everything_prompts", generate, set_value("point_index", 1000), "points, or for others"),
-        ("everything_prompts", generate, set_value("point_index", -1), "points, or for others"),
+        ("everything_tokens", generate, keep("iou_predictions", np.s_[1:]), "scores of 3 points"),
+        ("everything_tokens", generate, keep("iou_predictions", np.s_[:, 1:]), r"float32 \(4, 2\)"),
+        ("everything_masks", generate, keep("low_res_masks", np.s_[1:]), r"gave \d+ masks, expect"),
+        ("everything_masks", generate, keep("low_res_masks", np.s_[:, 1:]), r"\(\d+, 63, 64\), it"),
         ("cam", classify, keep("cam", np.s_[:, :2]), r"gave cam float32 \(2, 2, 12, 18\), its man"),
         (
             "cam",

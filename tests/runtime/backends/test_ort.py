@@ -191,19 +191,28 @@ def test_out_of_memory_is_a_memory_error(graph: Graph, monkeypatch: pytest.Monke
 
 
 def test_outputs_on_the_device_can_be_fed(small_bundle: Path) -> None:
-    """The image's half of the decoder, then the prompts' half."""
+    """The image's part of the decoder, then the prompts'."""
     bundle = Bundle.load(small_bundle, check_hashes=False)
-    image, prompts = (
-        open_cpu(bundle.graph(name), ONE_THREAD)
-        for name in ("everything_image", "everything_prompts")
+    image, tokens, masks = (
+        open_cpu(bundle.graph(f"everything_{part}"), ONE_THREAD)
+        for part in ("image", "tokens", "masks")
     )
     rng = np.random.default_rng(0)
     embedding = rng.normal(size=(1, *bundle.require_sam().embedding)).astype(np.float32)
-    feeds = {
-        "point_coords": np.array([[20, 30], [200, 100]], np.float32),
-        "pred_iou_thresh": np.array(-np.inf, np.float32),
-    }
-    copied = prompts.run({**feeds, **image.run({"image_embeddings": embedding})})
-    kept = prompts.run({**feeds, **image.run_on_device({"image_embeddings": embedding})})
-    assert copied.keys() == kept.keys()
-    assert all(np.array_equal(copied[name], kept[name]) for name in copied)
+    points = {"point_coords": np.array([[20, 30], [200, 100]], np.float32)}
+    choice = {"prompt": np.array([0, 1]), "mask": np.array([0, 4])}
+    # All in arrays
+    shared = image.run({"image_embeddings": embedding})
+    upscaling = {"upscaling": shared.pop("upscaling")}
+    views = tokens.run({**points, **shared})
+    scores = views.pop("iou_predictions")
+    expected = masks.run({**views, **upscaling, **choice})["low_res_masks"]
+    # All on the device but what is fetched
+    shared = image.run_on_device({"image_embeddings": embedding})
+    upscaling = {"upscaling": shared.pop("upscaling")}
+    views = tokens.run_on_device({**points, **shared}, fetch=["iou_predictions"])
+    assert np.array_equal(views.pop("iou_predictions"), scores)
+    assert not any(isinstance(view, np.ndarray) for view in views.values())
+    assert np.array_equal(masks.run({**views, **upscaling, **choice})["low_res_masks"], expected)
+    low_res = masks.run_on_device({**views, **upscaling, **choice})["low_res_masks"]
+    assert np.array_equal(low_res.numpy(), expected)

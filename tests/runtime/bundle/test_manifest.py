@@ -37,11 +37,18 @@ def test_manifest_that_is_no_object(folder: Path, content: str, kind: str) -> No
     assert "expected an object" in message
 
 
-@pytest.mark.parametrize("version", [0, 2, 99, None, "1", [1], True, 1.5, LONG])
+@pytest.mark.parametrize("version", [0, 3, 99, None, "2", [2], True, 1.5, LONG])
 def test_unknown_format_version(folder: Path, version: Any) -> None:
     change(folder, put("format_version", value=version))
     message = refused(folder)
-    assert "has format version " in message and "this release reads 1" in message
+    assert "has format version " in message and message.endswith("this release reads 2")
+
+
+def test_an_older_format_version_names_the_commands(folder: Path) -> None:
+    change(folder, put("format_version", value=1))
+    message = refused(folder)
+    assert "has format version 1, this release reads 2; export it anew into another" in message
+    assert message.endswith("with samrefine export sam and export cam")
 
 
 def test_no_format_version(folder: Path) -> None:
@@ -189,7 +196,7 @@ def test_numbers_written_as_reals(folder: Path) -> None:
     """Programs that have reals only write 1024.0, which JSON Schema calls an integer."""
     put_text(folder, "sam", "image_size", text="1.024e3")
     put_text(folder, "sam", "embedding", 1, text="64.0")
-    put_text(folder, "format_version", text="1.0")
+    put_text(folder, "format_version", text="2.0")
     bundle = Bundle.load(folder)
     assert repr(bundle.require_sam().input_side) == "1024"
     assert bundle.require_sam().low_res_shape == (256, 256)

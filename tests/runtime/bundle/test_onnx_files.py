@@ -43,7 +43,10 @@ def test_all_tensors_are_found_each_place_once() -> None:
 @pytest.mark.parametrize("folder", [EMBEDDED["demo"], DATA / "small_bundle"], ids=lambda p: p.name)
 def test_exported_graphs(folder: Path) -> None:
     for path in sorted(folder.glob("*.onnx")):
-        shares = path.stem in ("decoder", "everything", "everything_image", "everything_prompts")
+        shares = path.stem in (
+            "decoder",
+            *(f"everything_{x}" for x in ("image", "tokens", "masks")),
+        )
         locations = {each.location for each in external_data(path.read_bytes(), MANY)}
         assert locations == ({"decoder.data"} if shares else set()), path.name
 

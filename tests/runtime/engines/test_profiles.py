@@ -9,6 +9,7 @@ import pytest
 from samrefine_runtime.bundle import Graph, TensorSpec
 from samrefine_runtime.engines.profiles import profiles_of
 from samrefine_runtime.errors import BackendError
+from samrefine_runtime.sam.point_decoder import masks_at_once
 
 LIMITS = {"most_prompts": 256, "most_side": 4096}
 
@@ -54,6 +55,9 @@ def test_the_last_step_of_masks_is_bounded_in_pixels() -> None:
     profiles = profiles_of(tensors, **LIMITS)
     largest = [(each["masks"].most[0], each["rows"].most[0]) for each in profiles]
     assert largest == [(256, 512), (64, 1024), (16, 2048), (4, 4096)]
+    assert largest == [(masks_at_once((side, side)), side) for _, side in largest]
+    # Eight pixels share a byte
+    assert all(length % 8 == 0 for each in profiles for length, _ in each["columns"])
 
 
 @pytest.mark.parametrize("most_prompts", [1, 3, 64, 1000])

@@ -96,7 +96,7 @@ def test_constant_logits_fill_the_crop_or_nothing(
     image_shape: tuple[int, int], box: tuple[int, int, int, int], value: float
 ) -> None:
     crop = Crop(box, 0)
-    counts, stability = resampler(image_shape, crop).mask(
+    counts, stability, _ = resampler(image_shape, crop).mask(
         np.full((LOW, LOW), value, np.float32), 0, 1
     )
     expected = np.zeros(image_shape, bool)
@@ -123,10 +123,10 @@ def test_strips_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, pixels
     for seed, (image_shape, box) in enumerate(cases):
         make = resampler(image_shape, Crop(box, 0))
         for low_res in (smooth_logits(seed), np.full((LOW, LOW), 2, np.float32)):
-            whole_counts, whole_stability = make.mask(low_res, 0, 1)
+            whole_counts, whole_stability, _ = make.mask(low_res, 0, 1)
             with monkeypatch.context() as patch:
                 patch.setattr(resample, "_STRIP_PIXELS", pixels)
-                counts, stability = make.mask(low_res, 0, 1)
+                counts, stability, _ = make.mask(low_res, 0, 1)
             assert np.array_equal(counts, whole_counts)
             assert stability == whole_stability
 

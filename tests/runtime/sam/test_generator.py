@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.errors import BundleError, ImageError, SettingsError
 from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.masks.resample import MaskResampler
 from samrefine_runtime.sam.generator import MaskGenerator
 from samrefine_runtime.sam.grids import crops, point_grid
 from samrefine_runtime.sam.prompts import coarse_to_fine
 from samrefine_runtime.sam.settings import GeneratorSettings
+from tests.backend import on_device
 from tests.samples import ONE_THREAD, synthetic
 
 IMAGE = synthetic((48, 72))
@@ -83,6 +85,34 @@ def test_batch_size_does_not_change_the_masks(bundle: Bundle, batch: int) -> Non
     masks = make(bundle, points_per_batch=batch).generate(IMAGE)
     # A product of another size rounds otherwise: of some hundred pixels one may change sides.
     assert_same(masks, make(bundle).generate(IMAGE), stability=0.01)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"crop_n_layers": 1, "crop_n_points_downscale_factor": 2},
+        {"prompts": "hierarchical", "min_mask_region_area": 20},
+    ],
+    ids=str,
+)
+def test_a_device_finds_the_same_masks(bundle: Bundle, extra: dict[str, Any]) -> None:
+    expected = make(bundle, **extra).generate(IMAGE)
+    with on_device() as session:
+        actual = MaskGenerator(bundle, session=session, **extra).generate(IMAGE)
+    assert len(expected) >= 10
+    # Here and there a logit is within rounding of a threshold
+    assert_same(actual, expected, stability=0.01)
+
+
+def test_no_mask_is_finished_on_the_host_where_a_device_can(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(MaskResampler, "mask")
+    with on_device() as session:
+        assert len(MaskGenerator(bundle, session=session).generate(IMAGE)) >= 10
+    with pytest.raises(AttributeError, match="mask"):
+        make(bundle).generate(IMAGE)
 
 
 def test_a_second_image_leaves_no_trace(bundle: Bundle) -> None:
