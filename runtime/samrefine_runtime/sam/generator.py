@@ -69,6 +69,7 @@ class MaskGenerator:
         self.sam = bundle.require_sam()
         self.encoder = ImageEncoder(bundle, session)
         self.decoder = PointDecoder(bundle, session)
+        self.runs_on = {**self.encoder.runs_on, **self.decoder.runs_on}
         self._rounds = [
             PROMPT_MODES[self.settings.prompts].rounds(grid) for grid in self.settings.grids()
         ]

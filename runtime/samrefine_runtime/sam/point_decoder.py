@@ -50,6 +50,7 @@ class PointDecoder:
         once = replace(options, frees_memory=True)
         self._image = backends.open(bundle.graph("everything_image"), once)
         self._prompts = backends.open(bundle.graph("everything_prompts"), options)
+        self.runs_on = backends.runs_on(self._image, self._prompts)
 
     def prepare(self, embedding: ImageEmbedding) -> PreparedImage:
         """Compute what does not depend on the prompts."""
