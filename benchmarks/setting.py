@@ -58,7 +58,10 @@ def benchmark_image(megapixels: float | None = None) -> NDArray[np.uint8]:
 
 def machine(threads: int) -> dict[str, Any]:
     """Describe the machine and the packages that the figures depend on."""
-    packages = ("torch", "onnxruntime", "numpy", "opencv-python-headless", "segment-anything")
+    packages = (
+        *("torch", "onnxruntime", "openvino", "numpy"),
+        *("opencv-python-headless", "segment-anything"),
+    )
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),

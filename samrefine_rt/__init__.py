@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     from samrefine_runtime.backends import SessionOptions
     from samrefine_runtime.bundle import Bundle
     from samrefine_runtime.cam import CamClassifier, CamSettings, cam_to_label
+    from samrefine_runtime.diagnosis.bench import bench
+    from samrefine_runtime.diagnosis.doctor import doctor
+    from samrefine_runtime.diagnosis.verify import verify
     from samrefine_runtime.engines import EngineSettings, build_engines
     from samrefine_runtime.errors import SamrefineError
     from samrefine_runtime.evaluate import evaluate
@@ -34,12 +37,15 @@ __all__ = [
     "RefineSettings",
     "SamrefineError",
     "SessionOptions",
+    "bench",
     "build_engines",
     "cam_to_label",
+    "doctor",
     "evaluate",
     "read_image",
     "read_label",
     "refine_labels",
+    "verify",
     "write_label",
 ]
 
@@ -57,12 +63,15 @@ _HOMES = {
     "RefineSettings": "refine",
     "SamrefineError": "errors",
     "SessionOptions": "backends",
+    "bench": "diagnosis.bench",
     "build_engines": "engines",
     "cam_to_label": "cam",
+    "doctor": "diagnosis.doctor",
     "evaluate": "evaluate",
     "read_image": "image",
     "read_label": "labels",
     "refine_labels": "refine",
+    "verify": "diagnosis.verify",
     "write_label": "labels",
 }
 

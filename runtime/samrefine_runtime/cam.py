@@ -177,6 +177,7 @@ class CamClassifier:
             CamSettings, settings, "settings", partial(CamSettings.of, bundle)
         )
         self._session = backends.open(bundle.graph("cam"), as_session(session))
+        self.runs_on = backends.runs_on(self._session)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -234,7 +235,7 @@ class CamClassifier:
             and the mean logits (C,) of both flips.
         """
         # view (1, 3, h', w'), with its flip (2, 3, h', w')
-        view = _network_input(_rescaled(image, scale), self.cam)
+        view = network_input(_rescaled(image, scale), self.cam)
         views = _with_flip(view) if self.settings.flip else view
         maps, logits = self._forward(views)
         if not (len(maps) == len(logits) == len(views) and maps.size):
@@ -383,7 +384,7 @@ def _rescaled(image: RgbImage, scale: float) -> RgbImage:
     return np.asarray(resized)
 
 
-def _network_input(image: RgbImage, cam: CamSpec) -> NDArray[np.float32]:
+def network_input(image: RgbImage, cam: CamSpec) -> NDArray[np.float32]:
     """Convert an image (H, W, 3) uint8 to the network's input (1, 3, H, W) float32, normalised."""
     normalised = (image.astype(np.float32) / _MAX_BYTE - cam.mean) / cam.std
     return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])

@@ -21,6 +21,15 @@ def message_of(error: BaseException) -> str:
     return printable(error) or ("out of memory" if isinstance(error, MemoryError) else repr(error))
 
 
+_LONGEST_MESSAGE = 500
+"""Characters of an engine's message, which may contain whole nodes."""
+
+
+def engine_message(error: BaseException) -> str:
+    """Return what an engine says, which may hold names from a graph and many lines, as one line."""
+    return printable(" ".join(str(error).split()))[:_LONGEST_MESSAGE]
+
+
 class SamrefineError(Exception):
     """Base of every error this package raises on purpose."""
 

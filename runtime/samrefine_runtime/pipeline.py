@@ -23,6 +23,7 @@ from samrefine_runtime.refine import RefineSettings, refine
 from samrefine_runtime.results import LabelResult
 from samrefine_runtime.sam.generator import MaskGenerator
 from samrefine_runtime.sam.settings import GeneratorSettings
+from samrefine_runtime.settings import Settings
 
 PROMPTS = "guided"
 """The prompt mode where none is given: only masks near the pseudo label can matter to SEPL."""
@@ -70,11 +71,17 @@ class Labeler:
         cam = as_settings(CamSettings, cam, "cam", partial(CamSettings.of, bundle))
         self.classifier = CamClassifier(bundle, cam, session=session)
         self.generator = MaskGenerator(bundle, session=session, **vars(settings))
+        self.runs_on = {**self.classifier.runs_on, **self.generator.runs_on}
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Foreground names; label value v is classes[v - 1]."""
         return self.classifier.classes
+
+    @property
+    def settings(self) -> tuple[Settings, ...]:
+        """Settings of the three stages, on which labels depend beside the bundle."""
+        return self.classifier.settings, self.generator.settings, self.refinement
 
     def label(
         self,

@@ -115,7 +115,7 @@ def switch(default: bool, **more: Any) -> Any:
     return _setting(default, Domain(bool, **more))
 
 
-def text(default: str, **more: Any) -> Any:
+def text(default: str | None, **more: Any) -> Any:
     """Declare a field of any text; `more` are fields of Domain."""
     return _setting(default, Domain(str, **more))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ import click
 from samrefine_rt.cli.bundles import warn
 from samrefine_rt.cli.options import RunOptions, write_results
 from samrefine_runtime.atomic import write_bytes
+from samrefine_runtime.backends import RunsOn
 from samrefine_runtime.errors import (
     BackendError,
     InputError,
@@ -67,19 +68,49 @@ class Outcome:
             self.failed[label] = message_of(error)
             click.echo(f"\nError: {printable(label)}: {self.failed[label]}", err=True)
 
-    def finish(self, *, quiet: bool, json_file: Path | None, **details: Any) -> None:
+    def finish(
+        self,
+        *,
+        quiet: bool,
+        json_file: Path | None,
+        runs_on: Mapping[str, RunsOn] | None = None,
+        **details: Any,
+    ) -> None:
         """Print the summary, write it as JSON if asked for, and exit with 1 if an input failed.
 
-        Raises OutputError.
+        Args:
+            quiet: whether to print no summary.
+            json_file: where --json says.
+            runs_on: what ran the graphs, by graph; None where none was run.
+            details: further results, by name.
+
+        Raises:
+            OutputError: the JSON cannot be written.
         """
+        if runs_on is not None:
+            details["backends"] = {graph: found.backend for graph, found in runs_on.items()}
         is_printed = write_results({**vars(self), **details}, json_file)
         if not quiet and not is_printed:
             words = [f"{len(self.done)} done"]
             words += [f"{len(self.skipped)} skipped"] if self.skipped else []
             words += [f"{len(self.failed)} failed"] if self.failed else []
             click.echo(", ".join(words), err=True)
+            for line in described(runs_on or {}):
+                click.echo(line, err=True)
         if self.failed:
             click.get_current_context().exit(1)
+
+
+def described(runs_on: Mapping[str, RunsOn]) -> list[str]:
+    """Say which backends ran, and why none that "auto" prefers to them did; one line each."""
+    used = dict.fromkeys(found.backend for found in runs_on.values())
+    lines = [f"backend {', '.join(used)}"] if used else []
+    # Several may lack the same
+    passed_over: dict[str, dict[str, None]] = {}
+    for found in runs_on.values():
+        for name, why in found.passed_over.items():
+            passed_over.setdefault(why, {})[name] = None
+    return lines + [f"not {', '.join(each)}: {printable(why)}" for why, each in passed_over.items()]
 
 
 def image_files(paths: Sequence[Path]) -> dict[str, Path]:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from samrefine_rt.cli.batch import Advance, Write, run_batch
+from samrefine_rt.cli.batch import Advance, Write, described, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.grouped import GroupedCommand, option
 from samrefine_rt.cli.options import (
@@ -77,7 +77,7 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
     tasks = [Task(IMAGE + name, name, writer.kinds, writer.derived) for name in files]
     # The table is of all images: each is labelled, whatever an earlier run left
     run = RunOptions(overwrites=True)
-    with open_output(out, "demo", run, inputs=[], bundle=bundle) as folder:
+    with open_output(out, "demo", run, inputs=[], bundle=bundle, settings=[session]) as folder:
         outcome = run_batch(tasks, work, folder, run, quiet=quiet)
         writer.finish(folder, files, outcome)
     figures = {name: score.to_json() for name, score in scores.items()}
@@ -85,7 +85,15 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
     if not quiet and str(json_file) != STDOUT:
         _print_table(figures, overall)
         click.echo(f"\nreport  {out / 'report.html'}\nlabels  {out / BASE_FORMAT}")
-    outcome.finish(quiet=True, json_file=json_file, images=figures, overall=overall)
+        for line in described(labeler.runs_on):
+            click.echo(line)
+    outcome.finish(
+        quiet=True,
+        json_file=json_file,
+        runs_on=labeler.runs_on,
+        images=figures,
+        overall=overall,
+    )
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -15,6 +13,7 @@ from samrefine_rt.cli.options import (
     STDOUT,
     ExistingFolder,
     json_option,
+    progress_bar,
     quiet_option,
     write_results,
 )
@@ -49,16 +48,7 @@ def evaluate(
     and not rounded.
     """
     to_stdout = str(json_file) == STDOUT
-    # Looked up here, since click would bind stderr before a caller could replace it
-    stderr = sys.stderr
-    bar: Any = click.progressbar(length=1, hidden=quiet or to_stdout, file=stderr)
-
-    def progress(done: int, total: int) -> None:
-        # The number of images is only known once the folders are listed
-        bar.length = total
-        bar.update(done - bar.pos)
-
-    with bar:
+    with progress_bar(quiet or to_stdout) as progress:
         result = compare(predictions, ground_truth, num_classes, progress)
     is_printed = write_results(result.to_json(), json_file)
     if not quiet and not is_printed:

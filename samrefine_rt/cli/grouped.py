@@ -13,10 +13,11 @@ INPUT = "Input and output"
 REFINEMENT = "Refinement"
 CAM = "Class activation maps (default: the bundle's settings, then IRN's)"
 MASKS = "Mask generator (default: the bundle's settings, then SAM's)"
+TOLERANCES = "Tolerances (default: those of the precision)"
 RUNNING = "Running"
 GENERAL = "General"
 
-_ORDER = (INPUT, REFINEMENT, CAM, MASKS, RUNNING, GENERAL)
+_ORDER = (INPUT, REFINEMENT, CAM, MASKS, TOLERANCES, RUNNING, GENERAL)
 
 
 class GroupedOption(click.Option):

@@ -116,12 +116,12 @@ def label(
     tasks = _tasks(files, writer, find_present, ground_truth)
     # Label the images, then write what spans all of them
     inputs = [*images, image_labels, ground_truth]
-    settings = [labeler.generator.settings, labeler.classifier.settings, labeler.refinement]
+    settings = [*labeler.settings, session]
     with open_output(out, "label", run, inputs=inputs, bundle=loaded, settings=settings) as folder:
         work = _work(files, labeler, find_present, writer)
         outcome = run_batch(tasks, work, folder, run, quiet=quiet)
         writer.finish(folder, files, outcome)
-    outcome.finish(quiet=quiet, json_file=json_file)
+    outcome.finish(quiet=quiet, json_file=json_file, runs_on=labeler.runs_on)
 
 
 def _tasks(

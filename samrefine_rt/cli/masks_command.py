@@ -82,13 +82,12 @@ def masks(
         for name, path in files.items()
     ]
     counts: dict[str, int] = {}
-    with open_output(
-        out, "masks", run, inputs=images, bundle=loaded, settings=[mask_generator.settings]
-    ) as folder:
+    settings = [mask_generator.settings, session]
+    with open_output(out, "masks", run, inputs=images, bundle=loaded, settings=settings) as folder:
         work = _work(files, mask_generator, writer, counts)
         outcome = run_batch(tasks, work, folder, run, quiet=quiet)
         writer.finish(folder, files, outcome)
-    outcome.finish(quiet=quiet, json_file=json_file, masks=counts)
+    outcome.finish(quiet=quiet, json_file=json_file, runs_on=mask_generator.runs_on, masks=counts)
 
 
 def _check_places(files: Mapping[str, Path], formats: Sequence[MaskFormat]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -26,6 +28,7 @@ from samrefine_runtime.settings import Domain, Settings, domains, settings_of
 
 Folder = click.Path(file_okay=False, path_type=Path)
 ExistingFolder = click.Path(exists=True, file_okay=False, path_type=Path)
+ExistingFile = click.Path(exists=True, dir_okay=False, path_type=Path)
 ExistingPath = click.Path(exists=True, path_type=Path)
 
 STDOUT = "-"
@@ -282,13 +285,10 @@ def output_options(command: Function) -> Function:
 
     @wraps(command)
     def with_logging(*args: Any, verbose: int, **kwargs: Any) -> Any:
-        level = logging.INFO if verbose else logging.WARNING
-        handler = logging.StreamHandler()
-        handler.addFilter(_once())
-        logging.basicConfig(level=level, format="%(levelname)s: %(message)s", handlers=[handler])
-        return command(*args, **kwargs)
+        with _logging_to_stderr(logging.INFO if verbose else logging.WARNING):
+            return command(*args, **kwargs)
 
-    text = "Verbose output, such as why a faster backend is not used."
+    text = "Verbose output, such as which backend runs each graph."
     decorated: Any = with_logging
     for declare in (
         option("-v", "--verbose", count=True, group=GENERAL, help=text),
@@ -297,6 +297,43 @@ def output_options(command: Function) -> Function:
     ):
         decorated = declare(decorated)
     return decorated  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _logging_to_stderr(level: int) -> Iterator[None]:
+    """Show what the runtime logs from a level on, one line each, whatever else is set up.
+
+    Not on the root logger: what other packages log is no news to a user, and a process that has
+    set it up already would show nothing.
+    """
+    logger = logging.getLogger("samrefine_runtime")
+    before = logger.level
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.addFilter(_once())
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr; yield the function of (steps done, steps in all) that moves it."""
+    # Looked up here, since click would bind stderr before a caller could replace it
+    stderr = sys.stderr
+    bar: Any = click.progressbar(length=1, hidden=quiet, file=stderr)
+
+    def progress(done: int, total: int) -> None:
+        # The number of steps is only known once the work has begun
+        bar.length = total
+        bar.update(done - bar.pos)
+
+    with bar:
+        yield progress
 
 
 def quiet_option(command: Function) -> Function:

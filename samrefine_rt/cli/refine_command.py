@@ -25,7 +25,7 @@ from samrefine_rt.cli.options import (
 )
 from samrefine_rt.cli.outputs import BASE_FORMAT
 from samrefine_rt.cli.runs import open_output
-from samrefine_runtime.backends import SessionOptions
+from samrefine_runtime.backends import RunsOn, SessionOptions
 from samrefine_runtime.errors import LabelError, MaskFileError, SettingsError
 from samrefine_runtime.formats import (
     check_stored_masks,
@@ -94,7 +94,8 @@ def refine(
         loaded = None
     elif masks_path is None and images is not None and bundle is not None:
         loaded = open_bundle(bundle)
-        source = GeneratedMasks(images, MaskGenerator(loaded, session=session, **generator.values))
+        mask_generator = MaskGenerator(loaded, session=session, **generator.values)
+        source = GeneratedMasks(images, mask_generator, session)
     else:
         raise SettingsError("give either --images with --bundle, or --masks alone")
     settings = RefineSettings.of(loaded, **refinement.values)
@@ -102,7 +103,7 @@ def refine(
     with open_output(out, "refine", run, inputs=inputs, bundle=loaded, settings=used) as folder:
         work = _work(source, settings)
         outcome = run_batch(_tasks(labels, source), work, folder, run, quiet=quiet)
-    outcome.finish(quiet=quiet, json_file=json_file)
+    outcome.finish(quiet=quiet, json_file=json_file, runs_on=source.runs_on)
 
 
 def _tasks(labels: Mapping[str, Path], source: MaskSource) -> list[Task]:
@@ -143,6 +144,8 @@ class MaskSource(Protocol):
 
     settings: Sequence[Settings]
     """What the masks depend on beside the image and the bundle."""
+    runs_on: Mapping[str, RunsOn] | None
+    """What runs the graphs, by graph; None where no graph is run."""
 
     def files(self, name: str) -> dict[str, Path]:
         """Return the files of an image id from which its masks are made, by role."""
@@ -159,6 +162,7 @@ class StoredMasks:
     """Masks in files."""
 
     settings: Sequence[Settings] = ()
+    runs_on: Mapping[str, RunsOn] | None = None
 
     def __init__(self, folder: Path):
         check_stored_masks(folder)
@@ -180,9 +184,10 @@ class StoredMasks:
 class GeneratedMasks:
     """Masks that SAM finds in the images of a folder."""
 
-    def __init__(self, folder: Path, mask_generator: MaskGenerator):
+    def __init__(self, folder: Path, mask_generator: MaskGenerator, session: SessionOptions):
         self.folder, self.mask_generator = folder, mask_generator
-        self.settings: Sequence[Settings] = (mask_generator.settings,)
+        self.settings: Sequence[Settings] = (mask_generator.settings, session)
+        self.runs_on: Mapping[str, RunsOn] | None = mask_generator.runs_on
         self.images = image_files([folder])
         self._ahead = ReadAhead(list(self.images.values()))
 

@@ -23,6 +23,9 @@ COMMANDS = [
     "refine",
     "label",
     "evaluate",
+    "verify",
+    "bench",
+    "doctor",
 ]
 PATHS = [str(Path(samrefine_rt.__file__).parents[1] / part) for part in ("", "runtime", "export")]
 

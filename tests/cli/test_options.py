@@ -241,11 +241,79 @@ def test_a_registered_backend_is_offered_and_used(tmp_path: Path, lively_bundle:
         return subprocess.run(command, capture_output=True, text=True, check=False, env=paths)
 
     image = write_image(tmp_path / "a.png")
-    assert "--backend [auto|tensorrt|cuda|cpu|mine]" in program("masks", "--help").stdout
+    assert "--backend [auto|tensorrt|cuda|cpu|openvino|mine]" in program("masks", "--help").stdout
     arguments = ["masks", image, "--bundle", lively_bundle, "--out", tmp_path / "out"]
     done = program(*arguments, "--backend", "mine", "--threads", 1)
     assert done.returncode == 0, done.stderr
     assert "opened" in done.stderr and files_in(tmp_path / "out") == ["a.json"]
+
+
+@pytest.fixture
+def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+
+
+NO_CUDA = "this onnxruntime has no CUDAExecutionProvider (it has CPUExecutionProvider)"
+
+
+@pytest.mark.parametrize("command", ["masks", "label"])
+def test_the_summary_says_what_ran_and_why_nothing_faster_did(
+    command: str, tmp_path: Path, lively_bundle: Path, without_cuda: None
+) -> None:
+    image = write_image(tmp_path / "a.png")
+    arguments = [command, image, "--bundle", lively_bundle, "--out", tmp_path / "out"]
+    lines = run(*arguments, "--threads", 1).stderr.splitlines()
+    summary = lines[lines.index("1 done") + 1 :]
+    assert summary[0] == "backend cpu"
+    reasons = dict(line.removeprefix("not ").split(": ", 1) for line in summary[1:])
+    assert reasons["tensorrt"] == "the bundle has no TensorRT engines: samrefine build"
+    assert reasons["cuda"].startswith(NO_CUDA)
+    # What was asked for needs no reasons; what was skipped could have been run all the same
+    lines = run(*arguments, "--threads", 1, "--backend", "cpu").stderr.splitlines()
+    assert lines[-2:] == ["0 done, 1 skipped", "backend cpu"]
+    printed = json.loads(run(*arguments, "--json", "--overwrite", "--threads", 1).stdout)
+    assert set(printed["backends"].values()) == {"cpu"} and "encoder" in printed["backends"]
+
+
+def test_verbose_output_says_what_runs_each_graph(
+    tmp_path: Path, lively_bundle: Path, without_cuda: None
+) -> None:
+    image = write_image(tmp_path / "a.png")
+    arguments = ["label", image, "--bundle", lively_bundle, "--out", tmp_path / "out"]
+    lines = run(*arguments, "--threads", 1, "-v").stderr.splitlines()
+    assert sum(line.startswith(f"INFO: backend cuda is not used: {NO_CUDA}") for line in lines) == 1
+    for graph in ("cam", "encoder"):
+        assert f"INFO: backend cpu runs graph {graph} in fp32" in lines
+    assert "INFO" not in run(*arguments, "--threads", 1, "--overwrite").stderr
+
+
+def test_masks_that_are_read_are_run_by_nothing(tmp_path: Path, lively_bundle: Path) -> None:
+    image, out, labels = write_image(tmp_path / "a.png"), tmp_path / "masks", tmp_path / "labels"
+    run("masks", image, "--bundle", lively_bundle, "--out", out, "--threads", 1)
+    labels.mkdir()
+    write_label(labels / "a.png", np.zeros((40, 56), np.uint8))
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", out, "--out", tmp_path / "refined"]
+    result = run(*arguments)
+    assert result.exit_code == 0 and "backend" not in result.stderr
+
+
+def test_results_in_another_precision_are_those_of_another_run(
+    tmp_path: Path, lively_bundle: Path
+) -> None:
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU has no bf16")
+    image = write_image(tmp_path / "a.png")
+    arguments = ["masks", image, "--bundle", lively_bundle, "--out", tmp_path / "out"]
+    arguments += ["--threads", 1, "--backend", "openvino"]
+    assert run(*arguments).exit_code == 0
+    message = failed(run(*arguments, "--precision", "bf16"), 2)
+    assert 'precision "fp32", now "bf16"' in message
+    # The engine itself may change from run to run
+    assert "1 skipped" in run(*arguments[:-1], "cpu").stderr
+    assert run(*arguments, "--precision", "bf16", "--overwrite").exit_code == 0
 
 
 def test_an_unknown_backend_names_those_there_are(tmp_path: Path) -> None:

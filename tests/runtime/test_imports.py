@@ -105,6 +105,7 @@ LAYERS = (
     {"results", "engines"},
     {"report"},
     {"pipeline"},
+    {"diagnosis"},
 )
 """Rooms and modules of the runtime; imports go from a layer to lower ones. Those of one layer do
 not know each other, but for what all others share (the second layer)."""
@@ -157,6 +158,13 @@ except SystemExit as end:
 """
 
 
+LAZY = (
+    *("masks", "refine", "label", "evaluate", "inspect", "build"),
+    *("verify", "bench", "doctor"),
+)
+"""Commands that need no torch."""
+
+
 def test_help_loads_nothing_heavy() -> None:
     done = python(HELP, "--help")
     assert done.returncode == 0
@@ -166,9 +174,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert not {"numpy", "cv2", "onnxruntime", "PIL", "torch", "onnx"} & set(loaded)
 
 
-@pytest.mark.parametrize(
-    "command", ["masks", "refine", "label", "evaluate", "inspect", "export", "build"]
-)
+@pytest.mark.parametrize("command", [*LAZY, "export"])
 def test_help_of_commands_without_torch(command: str) -> None:
     done = python(BLOCKED + HELP, command, "--help")
     assert done.returncode == 0, done.stderr
@@ -195,7 +201,9 @@ def test_commands_without_onnxruntime_say_what_to_install(
 
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     arguments = ["masks", str(tmp_path), "--bundle", str(small_bundle), "--out", str(tmp_path)]
-    done = python("import sys\nsys.modules['onnxruntime'] = None\n" + HELP, *arguments)
+    block = "import sys\nfor name in ('onnxruntime', 'openvino'): sys.modules[name] = None\n"
+    done = python(block + HELP, *arguments)
     assert done.returncode == 2
-    assert "Error: onnxruntime is not installed: pip install 'samrefine-rt[cpu]'" in done.stderr
+    assert "Error: no backend runs here: " in done.stderr
+    assert "onnxruntime is not installed: pip install 'samrefine-rt[cpu]'" in done.stderr
     assert "Traceback" not in done.stderr

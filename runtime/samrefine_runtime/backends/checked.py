@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -15,12 +15,21 @@ _LARGEST = 1e18
 """The square of a larger number overflows float32; no embedding, logit or map comes near."""
 
 
+class RunsOn(NamedTuple):
+    """What runs a graph."""
+
+    backend: str
+    """Name in `BACKENDS`."""
+    passed_over: Mapping[str, str]
+    """Why backends that "auto" prefers to it do not run here, by name."""
+
+
 class CheckedSession:
     """Runs a graph, whatever runs it, and checks its outputs."""
 
-    def __init__(self, graph: Graph, session: Session):
+    def __init__(self, graph: Graph, session: Session, runs_on: RunsOn):
         """Check that the graph takes and gives what the manifest says. Raises BackendError."""
-        self._graph, self._session = graph, session
+        self.graph, self._session, self.runs_on = graph, session, runs_on
         self.is_on_device = session.is_on_device
         self.inputs, self.outputs = session.inputs, session.outputs
         _check_tensors(graph, "takes", session.inputs, graph.inputs, may_be_fixed=False)
@@ -29,7 +38,7 @@ class CheckedSession:
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Run the graph; see `Session.run`. Outputs are as promised, and finite."""
         outputs = self._session.run(feeds)
-        for promised in self._graph.outputs:
+        for promised in self.graph.outputs:
             self._check_output(promised, outputs[promised.name])
         return outputs
 
@@ -38,7 +47,7 @@ class CheckedSession:
     ) -> dict[str, Any]:
         """Run the graph; see `Session.run_on_device`. What stays there is not looked at."""
         outputs = self._session.run_on_device(feeds, fetch)
-        for promised in self._graph.outputs:
+        for promised in self.graph.outputs:
             if promised.name in fetch:
                 self._check_output(promised, outputs[promised.name])
         return outputs
@@ -49,11 +58,11 @@ class CheckedSession:
         actual = TensorSpec(promised.name, value.dtype.name, value.shape)
         if not actual.fits(promised, may_be_fixed=True):
             raise InferenceError(
-                f"graph {self._graph.name!r} gave {actual}, its manifest says {promised}"
+                f"graph {self.graph.name!r} gave {actual}, its manifest says {promised}"
             )
         if not _is_sound(value):
             raise InferenceError(
-                f"graph {self._graph.name!r} gave {printable(promised.name)} with NaN, infinite or "
+                f"graph {self.graph.name!r} gave {printable(promised.name)} with NaN, infinite or "
                 "absurd values: its weights are damaged, or its precision is too low"
             )
 

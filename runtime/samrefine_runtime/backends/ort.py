@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime.backends.session import SessionOptions
+from samrefine_runtime.backends.session import FP32, SessionOptions
 from samrefine_runtime.bundle import Graph, TensorSpec
 from samrefine_runtime.errors import (
     BackendError,
     BackendUnavailableError,
     InferenceError,
+    engine_message,
     printable,
 )
 
@@ -38,9 +40,6 @@ _DTYPES = {
 }
 """NumPy's names of dtypes by those of ONNX Runtime."""
 
-_LONGEST_MESSAGE = 500
-"""Characters; what ONNX Runtime says may contain whole nodes."""
-
 _SHRINK_ARENA = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 
@@ -54,6 +53,7 @@ def open_cuda(graph: Graph, options: SessionOptions) -> OrtSession:
 
     Raises BackendError.
     """
+    # Never its TensorRT provider: it builds engines of its own in fp16 or not at all, unverified
     return OrtSession(graph.path, [_CUDA, _CPU], options)
 
 
@@ -69,12 +69,13 @@ class OrtSession:
             options: threads, and whether memory is given back after a run.
 
         Raises:
-            BackendUnavailableError: onnxruntime is missing, or does not offer or cannot start the
-                first provider.
+            BackendUnavailableError: onnxruntime is missing, does not offer or cannot start the
+                first provider, or the precision is not that of the graphs.
             BackendError: it rejects the graph.
         """
-        ort = _import_onnxruntime()
+        ort = import_onnxruntime()
         _check_offered(providers[0], ort.get_available_providers())
+        _check_precision(options.precision)
         try:
             self._session = ort.InferenceSession(
                 str(path),
@@ -84,7 +85,7 @@ class OrtSession:
             )
         except Exception as error:  # ONNX Runtime's error types are not public
             raise BackendError(
-                f"ONNX Runtime cannot load {printable(path)}: {_one_line(error)}"
+                f"ONNX Runtime cannot load {printable(path)}: {engine_message(error)}"
             ) from error
         _check_started(providers[0], self._session.get_providers())
         self.is_on_device = providers[0] == _CUDA
@@ -92,12 +93,16 @@ class OrtSession:
         self._run_options = ort.RunOptions()
         if options.frees_memory:
             self._run_options.add_run_config_entry(*_SHRINK_ARENA)
-        self.inputs = _tensors(self._session.get_inputs())
-        self.outputs = _tensors(self._session.get_outputs())
+        self.inputs: Sequence[TensorSpec] = _tensors(self._session.get_inputs())
+        self.outputs: Sequence[TensorSpec] = _tensors(self._session.get_outputs())
         self._outputs = [output.name for output in self.outputs]
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Run the graph; see `Session.run`."""
+        if not all(isinstance(value, np.ndarray) for value in feeds.values()):
+            with _translate_errors():
+                outputs = self._run_bound(feeds, self._outputs)
+                return {name: value.numpy() for name, value in outputs.items()}
         with _translate_errors():
             values = self._session.run(None, dict(feeds), self._run_options)
         return dict(zip(self._outputs, map(np.asarray, values), strict=True))
@@ -107,17 +112,21 @@ class OrtSession:
     ) -> dict[str, Any]:
         """Run the graph and leave the outputs on the device; see `Session.run_on_device`."""
         with _translate_errors():
-            binding = self._session.io_binding()
-            for name, value in feeds.items():
-                if isinstance(value, np.ndarray):
-                    binding.bind_cpu_input(name, value)
-                else:
-                    binding.bind_ortvalue_input(name, value)
-            for name in self._outputs:
-                binding.bind_output(name, "cpu" if name in fetch else self._device)
-            self._session.run_with_iobinding(binding, self._run_options)
-            outputs = dict(zip(self._outputs, binding.get_outputs(), strict=True))
+            outputs = self._run_bound(feeds, fetch)
             return {n: v.numpy() if n in fetch else v for n, v in outputs.items()}
+
+    def _run_bound(self, feeds: Mapping[str, Any], on_host: Collection[str]) -> dict[str, Any]:
+        """Run the graph on feeds where they lie; its outputs are OrtValues, some on the host."""
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            if isinstance(value, np.ndarray):
+                binding.bind_cpu_input(name, value)
+            else:
+                binding.bind_ortvalue_input(name, value)
+        for name in self._outputs:
+            binding.bind_output(name, "cpu" if name in on_host else self._device)
+        self._session.run_with_iobinding(binding, self._run_options)
+        return dict(zip(self._outputs, binding.get_outputs(), strict=True))
 
 
 def _native_options(ort: Any, options: SessionOptions) -> Any:
@@ -141,12 +150,7 @@ def _translate_errors() -> Iterator[None]:
         text = str(error)
         if "bad_alloc" in text or "Failed to allocate" in text or "out of memory" in text:
             raise MemoryError(text) from error
-        raise InferenceError(f"ONNX Runtime failed: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    """Return a message of ONNX Runtime, which may hold names from the graph and many lines."""
-    return printable(" ".join(str(error).split()))[:_LONGEST_MESSAGE]
+        raise InferenceError(f"ONNX Runtime failed: {engine_message(error)}") from error
 
 
 def _tensors(arguments: Sequence[Any]) -> tuple[TensorSpec, ...]:
@@ -163,7 +167,11 @@ def _tensors(arguments: Sequence[Any]) -> tuple[TensorSpec, ...]:
     )
 
 
-def _import_onnxruntime() -> Any:
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime. Raises BackendUnavailableError where it is not installed."""
+    # From 1.29 on it reports names and hashes of the graphs it loads over the network unless it is
+    # told not to before its import; nothing is sent from here, and whoever wants that can say 0
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
@@ -174,12 +182,34 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _check_offered(provider: str, offered: list[str]) -> None:
-    if provider not in offered:
+def _check_precision(precision: str) -> None:
+    if precision != FP32:
         raise BackendUnavailableError(
-            f"this onnxruntime has no {provider} (it has {', '.join(offered)}); "
-            "for CUDA: pip uninstall onnxruntime, then pip install 'samrefine-rt[gpu]'"
+            f"ONNX Runtime runs graphs as they are written, not in {precision}: "
+            "pip install 'samrefine-rt[openvino]'"
         )
+
+
+def _check_offered(provider: str, offered: list[str]) -> None:
+    if provider in offered:
+        return
+    # Both are the package onnxruntime: of two, the one installed last has overwritten the other
+    if {"onnxruntime", "onnxruntime-gpu"} <= installed_builds():
+        raise BackendUnavailableError(
+            f"onnxruntime and onnxruntime-gpu are installed over each other, without {provider}: "
+            "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'samrefine-rt[gpu]'",
+            is_broken=True,
+        )
+    raise BackendUnavailableError(
+        f"this onnxruntime has no {provider} (it has {', '.join(offered)}); "
+        "for CUDA: pip uninstall onnxruntime, then pip install 'samrefine-rt[gpu]'"
+    )
+
+
+def installed_builds() -> set[str]:
+    """Return the names of the distributions that bring an onnxruntime, such as onnxruntime-gpu."""
+    names = (each.metadata["Name"] or "" for each in distributions())
+    return {name.lower() for name in names if name.lower().startswith("onnxruntime")}
 
 
 def _check_started(provider: str, active: list[str]) -> None:

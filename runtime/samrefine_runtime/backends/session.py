@@ -9,10 +9,13 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from samrefine_runtime.bundle import TensorSpec
-from samrefine_runtime.settings import Settings, switch, text, whole
+from samrefine_runtime.settings import Settings, choice, switch, text, whole
 
 AUTO = "auto"
 """The backend option that stands for the fastest backend that runs here."""
+
+FP32, BF16 = "fp32", "bf16"
+PRECISIONS = (FP32, BF16)
 
 _MOST_THREADS = 1024
 """More than any machine has cores; every session starts its own."""
@@ -22,11 +25,27 @@ _MOST_THREADS = 1024
 class SessionOptions(Settings):
     """How graphs are run."""
 
-    backend: str = text(AUTO)
+    backend: str = text(AUTO, changes_result=False)
     """"auto" or a name in `backends.BACKENDS`, which is checked when a graph is opened."""
-    threads: int | None = whole(None, 1, _MOST_THREADS, help="CPU threads.  [default: all cores]")
+    threads: int | None = whole(
+        None,
+        1,
+        _MOST_THREADS,
+        help="CPU threads.  [default: all cores]",
+        changes_result=False,
+    )
     """CPU threads; None for all cores."""
-    frees_memory: bool = switch(False)
+    precision: str = choice(
+        FP32,
+        {FP32: "as the graphs are written", BF16: "OpenVINO alone, masks change slightly"},
+        help="Precision of the arithmetic.",
+    )
+    """Precision of the arithmetic. fp32 runs graphs as they are written; bf16 rounds the operands
+    of products to 8 bits, and is for CPUs that have such products."""
+    cache: str | None = text(None, is_optional=True, changes_result=False)
+    """Folder for what an engine compiles of the graphs, as large as the weights; None: compile
+    again in every process. OpenVINO uses it."""
+    frees_memory: bool = switch(False, changes_result=False)
     """Whether a run's memory is given back after it: for graphs that run once per image, whose
     memory would lie idle while the other graphs run."""
 

@@ -158,11 +158,11 @@ def _key(name: str, value: NDArray[Any]) -> _Key:
 
 def _made(graph: Graph, tensor: TensorSpec, scene: Scene) -> NDArray[Any]:
     """Make an input of a graph. Raises BackendError for one that is unknown."""
-    if tensor.name not in _MAKERS:
+    if tensor.name not in MAKERS:
         raise BackendError(
             f"graph {graph.name!r} takes {tensor}, of which no sample can be made: export it again"
         )
-    return _MAKERS[tensor.name](tensor, scene).astype(tensor.dtype)
+    return MAKERS[tensor.name](tensor, scene).astype(tensor.dtype)
 
 
 def _image(tensor: TensorSpec, scene: Scene) -> NDArray[Any]:
@@ -210,7 +210,7 @@ def _thresholds(tensor: TensorSpec, scene: Scene) -> NDArray[Any]:
     return scene.bundle.require_sam().mask_threshold + np.array([1.0, 0.0, -1.0])
 
 
-_MAKERS: Mapping[str, Callable[[TensorSpec, Scene], NDArray[Any]]] = {
+MAKERS: Mapping[str, Callable[[TensorSpec, Scene], NDArray[Any]]] = {
     "image": _image,
     "point_coords": _point_coords,
     "point_labels": _point_labels,

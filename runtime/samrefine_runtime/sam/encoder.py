@@ -41,6 +41,7 @@ class ImageEncoder:
         # It runs once per image: its memory is given back for the decoder's batches
         options = replace(session or SessionOptions(), frees_memory=True)
         self._session = backends.open(bundle.graph("encoder"), options)
+        self.runs_on = backends.runs_on(self._session)
 
     def embed(self, image: RgbImage) -> ImageEmbedding:
         """Encode an image (H, W, 3) uint8 RGB of any size. Raises ImageError, InferenceError."""

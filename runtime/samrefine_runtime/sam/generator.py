@@ -77,6 +77,7 @@ class MaskGenerator:
             if self.decoder.is_on_device
             else None
         )
+        self.runs_on = {**self.encoder.runs_on, **self.decoder.runs_on}
         self._rounds = [
             PROMPT_MODES[self.settings.prompts].rounds(grid) for grid in self.settings.grids()
         ]

@@ -76,6 +76,7 @@ class PointDecoder:
         self._image = backends.open(bundle.graph("everything_image"), once)
         self._tokens = backends.open(bundle.graph("everything_tokens"), options)
         self._masks = backends.open(bundle.graph("everything_masks"), options)
+        self.runs_on = backends.runs_on(self._image, self._tokens, self._masks)
 
     @property
     def is_on_device(self) -> bool:

@@ -120,6 +120,7 @@ def test_auto_says_which_backends_do_not_run(
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("INFO", "backend absent is not used: not installed"),
         ("WARNING", "backend broken is not used: does not start"),
+        ("INFO", "backend counting runs graph cam in fp32"),
     ]
 
 
@@ -129,18 +130,34 @@ def test_auto_looks_no_further_than_what_runs(
     only(cpu=open_cpu, picky=reject)
     with caplog.at_level(logging.INFO):
         assert engine(bundle, ONE_THREAD) is OrtSession
-    assert caplog.records == []
+    assert [record.message for record in caplog.records] == ["backend cpu runs graph cam in fp32"]
 
 
-def test_the_last_reason_is_told_where_nothing_runs(
+def test_every_reason_is_told_once_where_nothing_runs(
     bundle: Bundle, only: Callable[..., None]
 ) -> None:
     only(
         broken=unavailable("does not start", is_broken=True),
         absent=unavailable("not installed", is_broken=False),
+        lacking=unavailable("not installed", is_broken=False),
     )
-    with pytest.raises(BackendError, match=r"^not installed$"):
+    with pytest.raises(
+        BackendError, match=r"^no backend runs here: does not start; not installed$"
+    ):
         backends.open(bundle.graph("cam"), ONE_THREAD)
+
+
+def test_a_session_says_what_runs_it_and_why_nothing_faster_does(
+    bundle: Bundle, only: Callable[..., None]
+) -> None:
+    only(absent=unavailable("not installed", is_broken=False), cpu=open_cpu)
+    asked = SessionOptions(backend="cpu", threads=1)
+    found, chosen = (backends.open(bundle.graph("cam"), each) for each in (ONE_THREAD, asked))
+    assert found.runs_on == ("cpu", {"absent": "not installed"}) and chosen.runs_on == ("cpu", {})
+    labeler = Labeler(bundle, session=ONE_THREAD)
+    graphs = {name for name, graph in bundle.graphs.items() if graph.name != "decoder"}
+    assert set(labeler.runs_on) == graphs - {"everything"}
+    assert all(each == found.runs_on for each in labeler.runs_on.values())
 
 
 def test_a_backend_asked_for_by_name_has_no_substitute(
@@ -174,8 +191,8 @@ def test_a_backend_that_was_removed_is_unknown(bundle: Bundle, registering: None
     options = SessionOptions(backend="counting", threads=1)
     assert engine(bundle, options) is CountingSession
     BACKENDS.remove("counting")
-    assert backends.names() == ("auto", "tensorrt", "cuda", "cpu")
+    assert backends.names() == ("auto", "tensorrt", "cuda", "cpu", "openvino")
     with pytest.raises(
-        SettingsError, match=r"'counting', expected one of auto, tensorrt, cuda, cpu$"
+        SettingsError, match=r"'counting', expected one of auto, tensorrt, cuda, cpu, openvino$"
     ):
         backends.open(bundle.graph("cam"), options)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -67,6 +69,7 @@ def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> N
     with pytest.raises(BackendUnavailableError, match=message) as caught:
         open_cpu(graph, ONE_THREAD)
     assert not caught.value.is_broken
+    monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(BackendError, match=message):
         backends.open(graph, ONE_THREAD)
 
@@ -80,6 +83,67 @@ def test_cuda_where_onnxruntime_has_none(monkeypatch: pytest.MonkeyPatch, graph:
         open_cuda(graph, ONE_THREAD)
     assert not caught.value.is_broken
     assert backends.open(graph, ONE_THREAD)
+
+
+def test_both_builds_of_onnxruntime(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
+    """They overwrite each other's files, and CUDA is gone without a word."""
+    import onnxruntime
+
+    from samrefine_runtime.backends import ort
+
+    both = [SimpleNamespace(metadata={"Name": n}) for n in ("ONNXRuntime", "onnxruntime-gpu", None)]
+    monkeypatch.setattr(ort, "distributions", lambda: both)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(BackendUnavailableError, match="are installed over each other") as caught:
+        open_cuda(graph, ONE_THREAD)
+    assert caught.value.is_broken
+    assert open_cpu(graph, ONE_THREAD)
+
+
+def test_another_precision_needs_another_engine(graph: Graph) -> None:
+    with pytest.raises(BackendUnavailableError, match="as they are written, not in bf16") as caught:
+        open_cpu(graph, SessionOptions(threads=1, precision="bf16"))
+    assert not caught.value.is_broken
+
+
+def test_cuda_asks_for_no_tensorrt(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:
+    """ONNX Runtime's TensorRT provider builds engines that nobody has compared with anything."""
+    import onnxruntime
+
+    asked: list[list[str]] = []
+
+    def note(*arguments: Any, providers: list[str], **options: Any) -> None:
+        asked.append(providers)
+        raise RuntimeError("no GPU here")
+
+    offered = [f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU")]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", note)
+    with pytest.raises(BackendError, match="no GPU here"):
+        open_cuda(graph, ONE_THREAD)
+    assert asked == [["CUDAExecutionProvider", "CPUExecutionProvider"]]
+
+
+@pytest.mark.parametrize("given", [None, "0"])
+def test_onnxruntime_is_told_to_send_nothing(given: str | None, small_bundle: Path) -> None:
+    """Before it is imported, where nobody has said otherwise."""
+    code = (
+        "import builtins, os, sys\n"
+        "load, found = builtins.__import__, []\n"
+        "def note(name, *rest):\n"
+        "    if name == 'onnxruntime': found.append(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
+        "    return load(name, *rest)\n"
+        "builtins.__import__ = note\n"
+        "from samrefine_runtime.backends.ort import import_onnxruntime\n"
+        "import_onnxruntime()\n"
+        "print(found[0])\n"
+    )
+    env = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    env |= {} if given is None else {"ORT_DISABLE_TELEMETRY": given}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env
+    )
+    assert done.stdout == f"{given or 1}\n", done.stderr
 
 
 def test_cuda_that_does_not_start(
@@ -216,3 +280,47 @@ def test_outputs_on_the_device_can_be_fed(small_bundle: Path) -> None:
     assert np.array_equal(masks.run({**views, **upscaling, **choice})["low_res_masks"], expected)
     low_res = masks.run_on_device({**views, **upscaling, **choice})["low_res_masks"]
     assert np.array_equal(low_res.numpy(), expected)
+
+
+def test_values_on_the_device_are_bound_where_they_lie(
+    small_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU a copy to the host and back would cost more than the run."""
+    import onnxruntime
+
+    class Binding(onnxruntime.IOBinding):  # type: ignore[misc]
+        bound: ClassVar[dict[str, int]] = {}
+
+        def bind_ortvalue_input(self, name: str, value: Any) -> None:
+            self.bound[name] = value.data_ptr()
+            super().bind_ortvalue_input(name, value)
+
+    def bind(session: Any) -> Binding:
+        return Binding(session)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "io_binding", bind)
+    monkeypatch.setattr(onnxruntime.OrtValue, "numpy", refuse_to_copy(onnxruntime.OrtValue.numpy))
+    bundle = Bundle.load(small_bundle, check_hashes=False)
+    image, tokens = (
+        open_cpu(bundle.graph(name), ONE_THREAD)
+        for name in ("everything_image", "everything_tokens")
+    )
+    embedding = np.zeros((1, *bundle.require_sam().embedding), np.float32)
+    shared = image.run_on_device({"image_embeddings": embedding})
+    del shared["upscaling"]
+    points = {"point_coords": np.array([[20, 30]], np.float32)}
+    outputs = tokens.run({**points, **shared})
+    assert {name: value.data_ptr() for name, value in shared.items()} == Binding.bound
+    assert {type(value) for value in outputs.values()} == {np.ndarray}
+    # They can be fed on, to a run whose outputs stay
+    assert len(tokens.run_on_device({**points, **shared})) == len(outputs)
+
+
+def refuse_to_copy(numpy: Any) -> Any:
+    """Let outputs alone become arrays, which are the largest here."""
+
+    def copied(value: Any) -> Any:
+        assert value.shape()[0] == 1, f"a device value {value.shape()} was copied to the host"
+        return numpy(value)
+
+    return copied

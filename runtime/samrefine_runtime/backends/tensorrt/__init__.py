@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from functools import cache
 
-from samrefine_runtime.backends.session import SessionOptions
+from samrefine_runtime.backends.session import FP32, SessionOptions
 from samrefine_runtime.backends.tensorrt.cuda import open_cuda
 from samrefine_runtime.backends.tensorrt.native import Engine, load
 from samrefine_runtime.backends.tensorrt.session import Device, TrtSession
@@ -21,12 +21,16 @@ _log = logging.getLogger(__name__)
 
 
 def open_tensorrt(graph: Graph, options: SessionOptions) -> TrtSession:
-    """Open the engine of a graph; the options, which are for CPUs, change nothing.
+    """Open the engine of a graph, in the precision in which it was built.
 
     Raises:
         BackendUnavailableError: there is no verified engine for this machine, or no GPU or
-            TensorRT that could run it.
+            TensorRT that could run it; or another precision than the graphs' is asked for.
     """
+    if options.precision != FP32:
+        raise BackendUnavailableError(
+            f"TensorRT engines have the precision of samrefine build, not {options.precision}"
+        )
     store = EngineStore(graph.path.parent)
     # Before CUDA starts, which takes memory and a second
     if store.is_empty:

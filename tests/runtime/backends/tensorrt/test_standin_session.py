@@ -15,7 +15,7 @@ import pytest
 
 from samrefine_runtime import backends
 from samrefine_runtime.backends import SessionOptions
-from samrefine_runtime.backends.checked import CheckedSession
+from samrefine_runtime.backends.checked import CheckedSession, RunsOn
 from samrefine_runtime.backends.ort import open_cpu
 from samrefine_runtime.backends.tensorrt import cuda, native, open_device
 from samrefine_runtime.backends.tensorrt.memory import DeviceArray, Pool
@@ -70,7 +70,7 @@ def test_outputs_are_those_of_the_graph(gpu: Machine, bundle: Bundle) -> None:
 def test_tensors_are_described_as_the_manifest_does(gpu: Machine, bundle: Bundle) -> None:
     for name in ("encoder", "decoder", "cam"):
         graph = bundle.graph(name)
-        CheckedSession(graph, session_of(graph))
+        CheckedSession(graph, session_of(graph), RunsOn("tensorrt", {}))
 
 
 def test_arrays_in_any_layout(gpu: Machine, bundle: Bundle) -> None:
