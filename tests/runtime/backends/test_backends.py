@@ -156,7 +156,7 @@ def test_a_session_says_what_runs_it_and_why_nothing_faster_does(
     assert found.runs_on == ("cpu", {"absent": "not installed"}) and chosen.runs_on == ("cpu", {})
     labeler = Labeler(bundle, session=ONE_THREAD)
     graphs = {name for name, graph in bundle.graphs.items() if graph.name != "decoder"}
-    assert set(labeler.runs_on) == graphs - {"everything"}
+    assert set(labeler.runs_on) == graphs - {"everything_finish"}
     assert all(each == found.runs_on for each in labeler.runs_on.values())
 
 
