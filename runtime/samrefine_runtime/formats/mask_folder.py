@@ -147,8 +147,10 @@ def read_mask_folder(folder: str | Path, *, image_shape: ImageShape | None = Non
         if mask.shape != image_shape:
             raise MaskFileError(f"{path}: mask is {mask.shape} (H, W), expected {image_shape}")
         runs.append(rle.encode(mask))
-    if image_shape is None or not (paths or listed):
+    if not (paths or listed):
         raise MaskFileError(f"{folder}: no PNG masks here, and no {METADATA} that lists none")
+    if image_shape is None:
+        raise MaskFileError(f"{folder}: no PNG masks here, which would state the image's size")
     return Masks.from_runs(image_shape, runs)
 
 

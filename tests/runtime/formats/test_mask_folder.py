@@ -168,6 +168,8 @@ def test_an_empty_folder_is_no_image_without_masks(
         read_mask_folder(tmp_path, image_shape=image_shape)
     write_mask_folder(tmp_path / "a", Masks.from_dense((2, 3), []))
     assert len(read_mask_folder(tmp_path / "a", image_shape=(2, 3))) == 0
+    with pytest.raises(MaskFileError, match="which would state the image's size"):
+        read_mask_folder(tmp_path / "a")
 
 
 def test_masks_that_are_listed_must_be_there(tmp_path: Path, golden: Masks) -> None:
