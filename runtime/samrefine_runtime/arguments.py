@@ -57,6 +57,18 @@ def as_image(image: ImageLike) -> RgbImage:
     return check_image(read_image(as_path(image, "image", ImageError, expected)))
 
 
+def as_images(images: Sequence[ImageLike]) -> list[RgbImage]:
+    """Return a list of images, each as `as_image` does.
+
+    Raises:
+        SettingsError: it is no list or tuple, or is empty.
+        ImageError: one of them is no image.
+    """
+    if not isinstance(images, (list, tuple)) or not images:
+        raise SettingsError(f"images is {described(images)}, expected a list of at least one image")
+    return [as_image(image) for image in images]
+
+
 def _from_pillow(image: Image.Image) -> RgbImage:
     """Convert a Pillow image, which may be a file that is not read yet. Raises ImageError."""
     try:
@@ -148,10 +160,15 @@ def as_settings(
     return of(**given)
 
 
-def as_session(session: SessionOptions | Mapping[str, Any] | None) -> SessionOptions:
-    """Return how graphs are run, which may be given as a dict. Raises SettingsError."""
+def as_session(
+    session: SessionOptions | Mapping[str, Any] | None, name: str = "session"
+) -> SessionOptions:
+    """Return how graphs are run, which may be given as a dict.
+
+    Raises SettingsError that calls the parameter `name`.
+    """
     return as_settings(
-        SessionOptions, session, "session", lambda **given: settings_of(SessionOptions, given)
+        SessionOptions, session, name, lambda **given: settings_of(SessionOptions, given)
     )
 
 

@@ -23,11 +23,13 @@ from samrefine_rt import (
     RefineSettings,
     SamrefineError,
     SessionOptions,
+    bench,
     cam_to_label,
     evaluate,
     read_image,
     read_label,
     refine_labels,
+    verify,
     write_label,
 )
 from samrefine_runtime.bundle import EMBEDDED
@@ -35,7 +37,7 @@ from samrefine_runtime.engines import EngineSettings
 from samrefine_runtime.errors import BundleError, ImageError, LabelError, SettingsError
 from samrefine_runtime.sam.settings import GeneratorSettings
 from samrefine_runtime.settings import domains
-from tests.samples import synthetic
+from tests.samples import ONE_THREAD, synthetic
 from tests.wrong_values import PATH, WRONG, Kind, assert_says_what_is_expected, wrong_values
 
 IMAGE = synthetic((40, 60))
@@ -63,6 +65,9 @@ IMAGE_KIND = Kind(
         Image.new("F", (2, 2)).getdata,
     ),
 )
+IMAGES = Kind(("texts", "nones", "ragged"), (IMAGE, (IMAGE for _ in range(2)), {"a": IMAGE}))
+"""What is in the list is tried as an image of its own, by other entries."""
+REPEATS = Kind(("whole",), (0, "5", np.float32(2)))
 LABEL_KIND = Kind(
     ("text",),
     (LABEL.astype(np.int64), LABEL[..., None], LABEL / 2, LABEL > 0, LABEL.tolist(), LABEL[0]),
@@ -276,6 +281,29 @@ ENTRIES: Mapping[str, Entry] = {
         lambda w: {"image": IMAGE},
         {"image": IMAGE_KIND, "image_labels": IMAGE_LABELS, "progress": PROGRESS},
     ),
+    "verify": Entry(
+        lambda w: verify,
+        lambda w: {"bundle": w.bundle, "images": [IMAGE], "session": ONE_THREAD},
+        {
+            **SESSION,
+            "images": IMAGES,
+            "reference": SETTINGS,
+            "tolerances": SETTINGS,
+            "progress": PROGRESS,
+        },
+    ),
+    "bench": Entry(
+        lambda w: bench,
+        lambda w: {
+            "bundle": w.bundle,
+            "images": [IMAGE],
+            "session": ONE_THREAD,
+            "repeats": 1,
+            "points_per_side": 2,
+        },
+        {**SESSION, "images": IMAGES, "repeats": REPEATS, "points_per_side": REPEATS}
+        | {"progress": PROGRESS},
+    ),
     "Masks": Entry(
         lambda w: Masks,
         lambda w: {field.name: getattr(w.masks, field.name) for field in fields(Masks)},
@@ -327,8 +355,9 @@ def wrong_calls() -> Iterator[Any]:
 
 def test_every_public_name_is_tried() -> None:
     tried = {name.partition(".")[0] for name in ENTRIES}
-    # Engines need a machine: tests/runtime/engines/test_standin_build.py tries them
-    elsewhere = {"SessionOptions", "SamrefineError", "EngineSettings", "build_engines"}
+    # Engines need a machine: tests/runtime/engines/test_standin_build.py tries them; `doctor` has
+    # no arguments
+    elsewhere = {"SessionOptions", "SamrefineError", "EngineSettings", "build_engines", "doctor"}
     assert tried | elsewhere >= set(samrefine_rt.__all__)
     for name in tried & set(samrefine_rt.__all__):
         made = getattr(samrefine_rt, name)

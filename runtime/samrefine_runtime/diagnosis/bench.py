@@ -17,18 +17,22 @@ from samrefine_runtime.arguments import (
     ImageLike,
     Progress,
     as_bundle,
-    as_image,
+    as_images,
     as_progress,
     as_session,
 )
 from samrefine_runtime.backends import BACKENDS, RunsOn, Session, SessionOptions
 from samrefine_runtime.bundle import Bundle, Graph
-from samrefine_runtime.checks import described
 from samrefine_runtime.diagnosis.gauges import Watch, peak_memory_mb
-from samrefine_runtime.errors import BackendUnavailableError, SettingsError
+from samrefine_runtime.errors import BackendUnavailableError
 from samrefine_runtime.image import RgbImage
 from samrefine_runtime.pipeline import Labeler
 from samrefine_runtime.sam.generator import MaskGenerator
+from samrefine_runtime.sam.settings import GeneratorSettings
+from samrefine_runtime.settings import Domain, domains
+
+_MOST_REPEATS = 1_000_000
+"""Images that are run at most: days, and far beyond what a median needs."""
 
 _TIMED = "timed"
 """Name of the backend that runs graphs in another one and takes the time."""
@@ -124,8 +128,8 @@ def bench(
         bundle: holds SAM; a Bundle, its folder, or "demo".
         images: at least one; taken by turns.
         session: how the graphs are run; None for SessionOptions().
-        repeats: images that are run and count, at least 1.
-        points_per_side: of the grid of prompts.
+        repeats: images that are run and count, 1 to 1,000,000.
+        points_per_side: of the grid of prompts, 1 to 256.
         progress: called with (images done, images in all).
 
     Raises:
@@ -134,10 +138,10 @@ def bench(
         SettingsError: no images, or an impossible setting.
     """
     bundle, session, step = as_bundle(bundle), as_session(session), as_progress(progress)
-    if not isinstance(repeats, int) or repeats < 1 or not images:
-        given = f"{described(repeats)} of {len(images)} images"
-        raise SettingsError(f"repeats is {given}, expected at least 1 of at least 1")
-    pixels = [as_image(image) for image in images]
+    Domain(int, 1, _MOST_REPEATS).check("repeats", repeats)
+    grid = replace(domains(GeneratorSettings)["points_per_side"], is_optional=False)
+    grid.check("points_per_side", points_per_side)
+    pixels = as_images(images)
     times: dict[str, list[float]] = {}
     with _timing(session, times) as (timed, runs_on):
         what, run = _work(bundle, timed, points_per_side)

@@ -21,7 +21,7 @@ from samrefine_runtime.arguments import (
     ImageLike,
     Progress,
     as_bundle,
-    as_image,
+    as_images,
     as_progress,
     as_session,
     as_settings,
@@ -30,7 +30,7 @@ from samrefine_runtime.backends import RunsOn, SessionOptions
 from samrefine_runtime.bundle import Bundle, Graph
 from samrefine_runtime.compare import difference, is_constant, mask_agreement, score_shift
 from samrefine_runtime.diagnosis.feeds import Tensors, by_rank, cam_feed, sam_feeds
-from samrefine_runtime.errors import InferenceError, SettingsError, message_of
+from samrefine_runtime.errors import InferenceError, message_of
 from samrefine_runtime.image import RgbImage
 from samrefine_runtime.pipeline import Labeler
 from samrefine_runtime.refine import RefineSettings
@@ -169,12 +169,12 @@ def verify(
     bundle, session, step = as_bundle(bundle), as_session(session), as_progress(progress)
     if reference is None:
         reference = SessionOptions(backend="cpu", threads=session.threads)
-    reference = as_session(reference)
+    reference = as_session(reference, "reference")
     precision = bundle.precision if session.precision == "fp32" else session.precision
     bounds = as_settings(
         Tolerances, tolerances, "tolerances", lambda **given: Tolerances.of(precision, **given)
     )
-    pixels = _at_least_two([as_image(image) for image in images])
+    pixels = _at_least_two(as_images(images))
     check = _Check(bundle, session, reference, bounds, pixels)
     # Compare graph by graph, each after those that feed it
     total = len(bundle.graphs) + 1
@@ -193,8 +193,6 @@ def verify(
 
 
 def _at_least_two(images: list[RgbImage]) -> list[RgbImage]:
-    if not images:
-        raise SettingsError("images is empty, expected at least one image")
     return images if len(images) > 1 else [images[0], np.ascontiguousarray(images[0][::-1])]
 
 

@@ -258,7 +258,7 @@ def test_prompts_are_points_and_boxes_all_over_the_image(bundle: Bundle) -> None
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"images": []}, SettingsError, "images is empty"),
+        ({"images": []}, SettingsError, r"images is \[\], expected a list"),
         ({"session": {"backend": "tpu"}}, SettingsError, "backend is 'tpu'"),
         ({"tolerances": {"rmse": 1}}, SettingsError, "unknown setting 'rmse'"),
         ({"tolerances": {"rms": -1}}, SettingsError, "rms is -1, expected"),
