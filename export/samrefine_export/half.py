@@ -105,8 +105,10 @@ class _Rewriting:
             if name in self.floats:
                 self.kinds[name] = kind
                 if kind != _SINGLE and name in self.outputs:
-                    # The graph's output keeps its name, and is cast back in the end
+                    # The graph's output keeps its name, in single
                     new.output[place] = self.names[name, kind] = f"{name}_half"
+                    self.names[name, _SINGLE] = name
+                    self._cast(new.output[place], name, _SINGLE)
                 if kind == _SINGLE and node.op_type in _NORMS and name not in self.outputs:
                     self.kinds[name] = self.half
                     new.output[place] = f"{name}_single"
@@ -114,10 +116,7 @@ class _Rewriting:
                     self._cast(new.output[place], name, self.half)
 
     def finish(self) -> None:
-        """Cast the graph's outputs back, and put nodes and weights in place of the old ones."""
-        for value in self.graph.output:
-            if self.kinds.get(value.name, _SINGLE) != _SINGLE:
-                self._cast(self.names[value.name, self.half], value.name, _SINGLE)
+        """Put nodes and weights in place of the old ones."""
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
         used = {name for node in self.nodes for name in node.input} | self.outputs

@@ -22,7 +22,7 @@ from samrefine_export.sam.encoder import with_plain_attention
 from samrefine_export.sam.everything import EverythingDecoder, SharedTensors
 from samrefine_export.sam.finish import PIXELS_PER_BYTE, MaskFinish
 from samrefine_export.sam.models import MODELS, load_sam, random_sam
-from samrefine_export.sam.norms import use_channel_norms
+from samrefine_export.sam.neck import use_plain_neck
 from samrefine_export.sam.tiny_vit import fuse_batch_norms
 from samrefine_export.third_party import ImageEncoderViT, Sam
 from samrefine_runtime.bundle import sha256_of
@@ -250,7 +250,7 @@ def _inference_encoder(encoder: nn.Module) -> nn.Module:
         return with_plain_attention(encoder)
     encoder = copy.deepcopy(encoder)
     fuse_batch_norms(encoder)
-    use_channel_norms(encoder)
+    use_plain_neck(encoder)
     return encoder
 
 
