@@ -1,4 +1,4 @@
-"""Half precision written into a graph: which tensors are float16 or bfloat16, and which stay float32.
+"""Half precision written into a graph: what is float16 or bfloat16, and what stays float32.
 
 Engines that choose precisions by themselves are not to be had any more (TensorRT 11 does what the
 graph says), and never said what they chose. So the graph states it, by types and casts:
@@ -39,10 +39,11 @@ _PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", ATTENTION})
 _NORMS = frozenset({"LayerNormalization", "GroupNormalization", "InstanceNormalization"})
 """Computed in single, but what they give is of the order of one: it becomes half at once."""
 
-_IN_SINGLE = _NORMS | frozenset(
-    """Cos CumSum Exp GlobalAveragePool Log LogSoftmax Pow Reciprocal ReduceL1 ReduceL2 ReduceMean
-    ReduceProd ReduceSum ReduceSumSquare Sin Softplus Sqrt""".split()
-)
+_IN_SINGLE = _NORMS | {
+    *("Cos", "Exp", "Log", "LogSoftmax", "Pow", "Reciprocal", "Sin", "Softplus", "Sqrt"),
+    *("CumSum", "GlobalAveragePool", "ReduceL1", "ReduceL2", "ReduceMean", "ReduceProd"),
+    *("ReduceSum", "ReduceSumSquare"),
+}
 """Operators whose squares or sums half cannot hold, or whose rounding it would make visible."""
 
 _FIXED_INPUTS = {"BatchNormalization": {1, 2, 3, 4}, "Resize": {1, 2, 3}}
@@ -93,7 +94,7 @@ class _Rewriting:
     def add(self, node: onnx.NodeProto) -> None:
         """Take a node over, in the precision it is to be computed in."""
         if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
-            raise ExportError(f"{node.name}: branches and loops cannot be written in half precision")
+            raise ExportError(f"{node.name}: branches and loops cannot be in half precision")
         self.leading.add(node)
         kind = self._kind(node)
         new = onnx.NodeProto()
@@ -103,17 +104,19 @@ class _Rewriting:
         self.nodes.append(new)
         for place, name in enumerate(node.output):
             if name in self.floats:
-                self.kinds[name] = kind
-                if kind != _SINGLE and name in self.outputs:
-                    # The graph's output keeps its name, in single
-                    new.output[place] = self.names[name, kind] = f"{name}_half"
-                    self.names[name, _SINGLE] = name
-                    self._cast(new.output[place], name, _SINGLE)
-                if kind == _SINGLE and node.op_type in _NORMS and name not in self.outputs:
-                    self.kinds[name] = self.half
-                    new.output[place] = f"{name}_single"
-                    self.names[name, _SINGLE] = new.output[place]
-                    self._cast(new.output[place], name, self.half)
+                new.output[place] = self._made(name, kind, is_norm=node.op_type in _NORMS)
+
+    def _made(self, name: str, kind: int, *, is_norm: bool) -> str:
+        """Note that a tensor is made in a type; return what its node is to call it."""
+        is_output = name in self.outputs
+        # The graph's outputs keep their names in single, what norms give has its name in half
+        wanted = _SINGLE if is_output else self.half if is_norm else kind
+        self.kinds[name] = wanted
+        if kind == wanted:
+            return name
+        made = self.names[name, kind] = f"{name}_{'single' if kind == _SINGLE else 'half'}"
+        self.nodes.append(_cast(made, name, wanted))
+        return made
 
     def finish(self) -> None:
         """Put nodes and weights in place of the old ones."""
@@ -133,9 +136,10 @@ class _Rewriting:
             return _SINGLE
         if node.op_type in _PRODUCTS:
             return self.half
-        is_residual = node.op_type == "Add" and len(computed) == 2 and self.leading.between(*computed)
-        halves = [self.kinds[name] == self.half for name in computed]
-        return self.half if halves and all(halves) and not is_residual else _SINGLE
+        if node.op_type == "Add" and len(computed) == 2 and self.leading.between(*computed):
+            return _SINGLE
+        is_half = [self.kinds[name] == self.half for name in computed]
+        return self.half if is_half and all(is_half) else _SINGLE
 
     def _is_kept(self, node: onnx.NodeProto) -> bool:
         """Return whether a node is from a module that is computed in single."""
@@ -163,11 +167,8 @@ class _Rewriting:
             if name in self.weights:
                 self.weights[made] = _converted(self.weights[name], made, kind)
             else:
-                self._cast(name, made, kind)
+                self.nodes.append(_cast(name, made, kind))
         return self.names[name, kind]
-
-    def _cast(self, name: str, made: str, kind: int) -> None:
-        self.nodes.append(helper.make_node("Cast", [name], [made], f"{made}_cast", to=kind))
 
     def _retype(self) -> None:
         """Tell the types of what the graph describes of its inner tensors, or forget it."""
@@ -198,6 +199,10 @@ class _Leading:
 
     def _bit(self, name: str) -> int:
         return self.bits.setdefault(name, 1 << len(self.bits))
+
+
+def _cast(name: str, made: str, kind: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [name], [made], f"{made}_cast", to=kind)
 
 
 def _constants_to_weights(graph: onnx.GraphProto) -> None:

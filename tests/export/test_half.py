@@ -170,7 +170,7 @@ def test_branches_are_refused() -> None:
         "c = Cast <to = 9> (one) y = If (c) <then_branch = t () => (float u) { u = Neg(one) }, "
         "else_branch = e () => (float v) { v = Relu(one) }>"
     )
-    with pytest.raises(ExportError, match="branches and loops cannot be written in half"):
+    with pytest.raises(ExportError, match="branches and loops cannot be in half"):
         halved(body, weights="float one = {1}")
 
 
@@ -209,7 +209,7 @@ def test_graphs_keep_the_contract(bundle: Bundle, precision: str) -> None:
         assert not any(found.values()), (graph.name, found)
 
 
-def test_exporting_anew_leaves_no_variant_of_the_old_weights(bundle: Bundle, tmp_path: Path) -> None:
+def test_exporting_anew_leaves_no_variant_of_old_weights(tmp_path: Path) -> None:
     source = {"random_weights": 1}
     for precision in ("fp16", "fp32"):
         export_sam_module(

@@ -73,9 +73,7 @@ def export_sam(
     export_sam_module(sam, out, arch=model, source=source, precision=precision, progress=progress)
 
 
-def _check_arguments(
-    model: str, checkpoint: StrPath | None, random_weights: int | None
-) -> None:
+def _check_arguments(model: str, checkpoint: StrPath | None, random_weights: int | None) -> None:
     if not isinstance(model, str) or model not in MODELS:
         raise ExportError(f"model is {described(model)}, expected one of {', '.join(MODELS)}")
     if checkpoint is not None:

@@ -31,9 +31,8 @@ def use_plain_neck(encoder: nn.Module) -> None:
     """
     use_channel_norms(encoder)
     neck = getattr(encoder, "neck", None)
-    if isinstance(neck, nn.Sequential) and _is_projection(neck[0]):
-        neck[0] = StreamProjection.of(neck[0])
-
-
-def _is_projection(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.bias is None
+    if not isinstance(neck, nn.Sequential):
+        return
+    first = neck[0]
+    if isinstance(first, nn.Conv2d) and first.kernel_size == (1, 1) and first.bias is None:
+        neck[0] = StreamProjection.of(first)

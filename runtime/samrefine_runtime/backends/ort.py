@@ -189,13 +189,13 @@ def import_onnxruntime() -> Any:
 
 
 def _written_in(graph: Graph, precision: str) -> Path:
-    """Return the file of a graph in a precision. Raises BackendUnavailableError if there is none."""
+    """Return the file of a graph in a precision. Raises BackendUnavailableError."""
     if precision == FP32:
         return graph.path
     if precision not in graph.variants:
         raise BackendUnavailableError(
-            f"ONNX Runtime runs graphs as they are written, and the bundle has none in {precision}: "
-            f"export it with --precision {precision}"
+            f"ONNX Runtime runs graphs as they are written, and the bundle has none in "
+            f"{precision}: export it with --precision {precision}"
         )
     return graph.variants[precision].path
 
