@@ -14,7 +14,7 @@ import onnx
 import samrefine_export
 from samrefine_export.lint import external_files, refusals
 from samrefine_runtime.atomic import atomic_folder
-from samrefine_runtime.bundle import FORMAT_VERSION, MANIFEST, Bundle, sha256_of
+from samrefine_runtime.bundle import FORMAT_VERSION, HALVES, MANIFEST, Bundle, sha256_of
 from samrefine_runtime.errors import BundleError
 
 
@@ -61,8 +61,11 @@ class BundleWriter:
     def add_graph(self, name: str, onnx_path: Path) -> None:
         """Move an .onnx file and its external data into the bundle as graph `name`.
 
-        Files keep their names. External data that came with an earlier graph is shared.
+        Files keep their names. External data that came with an earlier graph is shared. The graph's
+        variants in other precisions go: they are those of the weights before, and are added anew.
         """
+        for variant in [f"{name}.{half}" for half in HALVES]:
+            self.manifest["graphs"].pop(variant, None)
         # Move the files, unless an earlier graph already brought the external data
         model = onnx.load(onnx_path, load_external_data=False)
         files = [onnx_path.name, *external_files(model)]

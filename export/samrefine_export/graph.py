@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from samrefine_export.errors import ExportError, first_line
 from samrefine_export.functions import define_functions
+from samrefine_export.half import to_half
 
 OPSET = 20
 """Gelu and LayerNormalization are single operators from 20 on."""
@@ -41,7 +42,8 @@ def export_graph(
     path: Path,
     *,
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
-) -> None:
+    halves: Sequence[str] = (),
+) -> dict[str, Path]:
     """Write `module(*inputs)` as ONNX.
 
     Args:
@@ -50,9 +52,13 @@ def export_graph(
         outputs: names of the outputs, in order.
         path: file to write; weights over 1.8 GB go beside it as `<name>.data`.
         dynamic: axes that may change, by input name: {axis: name}. One name, one size.
+        halves: half precisions to write it in too, as `<name>.<precision>.onnx` beside it.
+
+    Returns:
+        The files of `halves`, by precision.
 
     Raises:
-        ExportError: torch cannot export the module.
+        ExportError: torch cannot export the module, or it cannot be written in half precision.
     """
     axes = {name: dict((dynamic or {}).get(name, {})) for name in inputs}
     weight_bytes = sum(t.numel() * t.element_size() for t in module.state_dict().values())
@@ -75,7 +81,9 @@ def export_graph(
         raise ExportError(f"torch cannot export {path.name}: {first_line(error)}") from error
     assert program is not None  # only without dynamo
     program.save(str(path), external_data=weight_bytes > _EMBEDDED_LIMIT)
+    written = {half: write_half(path, half, module) for half in halves}
     _finish(path)
+    return written
 
 
 def share_weights(paths: Sequence[Path], data: Path) -> None:
@@ -131,6 +139,31 @@ def _by_parameter(module: nn.Module, values: Sequence[Any]) -> tuple[Any, ...]:
 def _dims(axes: Mapping[int, str]) -> dict[int, Any]:
     # A single prompt is a valid batch
     return {axis: torch.export.Dim(name, min=1, max=_LARGEST_DIM) for axis, name in axes.items()}
+
+
+def write_half(path: Path, precision: str, module: nn.Module) -> Path:
+    """Write a graph once more in half precision, as `<name>.<precision>.onnx` beside it.
+
+    Args:
+        path: the graph as torch has exported it from `module`.
+        precision: see `to_half`.
+        module: see `to_half`.
+
+    Returns:
+        The file.
+
+    Raises:
+        ExportError: it cannot be written in half precision.
+    """
+    half = path.with_name(f"{path.stem}.{precision}.onnx")
+    model = onnx.load(path)
+    define_functions(model)
+    to_half(model, precision, module)
+    _strip_traces(model)
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    is_large = size > _EMBEDDED_LIMIT
+    onnx.save(model, half, save_as_external_data=is_large, location=f"{half.stem}.data")
+    return half
 
 
 def _finish(path: Path) -> None:

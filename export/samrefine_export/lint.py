@@ -185,6 +185,13 @@ def _tensors(nodes: Sequence[onnx.NodeProto]) -> set[str]:
     return {name for node in nodes for name in (*node.input, *node.output) if name}
 
 
+def dtypes_of(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the dtypes of all tensors of a graph that can be inferred, by name."""
+    shape_only = onnx.ModelProto()
+    shape_only.CopyFrom(model)
+    return _dtypes(onnx.shape_inference.infer_shapes(_without_weights(shape_only)).graph)
+
+
 def _dtypes(graph: onnx.GraphProto) -> dict[str, str]:
     """Return the dtypes of all tensors whose dtype is known, by name."""
     kinds = {t.name: t.data_type for t in graph.initializer}

@@ -1,17 +1,56 @@
-"""Smaller number formats for the weights of a graph."""
+"""The precisions of a bundle: what its graphs are written in, and how int8 is made."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from samrefine_export.errors import ExportError
+from samrefine_runtime.bundle import HALVES
+from samrefine_runtime.checks import described
 
-PRECISIONS = ("fp32", "int8")
-"""Number formats of a bundle's encoder."""
+OWN = ("fp32", "int8")
+"""Precisions of a bundle's own graphs; int8 concerns the encoder."""
+
+PRECISIONS = (*OWN, *HALVES)
+"""All precisions; graphs in those of HALVES lie beside the bundle's own."""
+
+
+class Precisions(NamedTuple):
+    """What the graphs of a bundle are written in."""
+
+    own: str
+    """One of OWN."""
+    halves: tuple[str, ...]
+    """Those of HALVES in which the graphs are written once more."""
+
+    @classmethod
+    def of(cls, given: str | Sequence[str], own: Sequence[str] = OWN) -> Precisions:
+        """Read precisions: one, several separated by commas, or a sequence.
+
+        Args:
+            given: the precisions in any order; the bundle's own graphs are in fp32 unless another
+                one of `own` is among them.
+            own: what a bundle's own graphs may be written in.
+
+        Raises:
+            ExportError: an unknown precision, or two for the bundle's own graphs.
+        """
+        names = given.split(",") if isinstance(given, str) else given
+        known = (*own, *HALVES)
+        if not isinstance(names, Sequence) or not names or any(n not in known for n in names):
+            raise ExportError(
+                f"precision is {described(given)}, expected one or more of {', '.join(known)}"
+            )
+        chosen = [name for name in own if name in names] or ["fp32"]
+        if len(chosen) > 1:
+            raise ExportError(f"precision is {described(given)}, expected one of {', '.join(own)}")
+        return cls(chosen[0], tuple(half for half in HALVES if half in names))
 
 
 def quantise_int8(path: Path) -> None:

@@ -16,6 +16,9 @@ _LEAST_VARIATION = 0.1
 """Fraction of the expected variation between inputs below which outputs count as constant; sound
 engines, bf16 included, are within a few percent of 1."""
 
+_LEAST_PIXELS = 16
+"""Of two low-res masks together, below which they are not compared."""
+
 
 class Difference(NamedTuple):
     """How far an output is from the expected one."""
@@ -54,14 +57,16 @@ def difference(actual: NDArray[Any], expected: NDArray[Any]) -> Difference:
 def mask_agreement(actual: NDArray[Any], expected: NDArray[Any], threshold: float) -> MaskAgreement:
     """Compare masks (..., h, w), logits of which those above the threshold are inside.
 
-    The IoU of two empty masks is 1. NaN is outside of every mask.
+    Masks that together have fewer than _LEAST_PIXELS pixels count as equal: in those a pixel at the
+    threshold decides, and no filter of everything mode lets them pass. NaN is outside of every
+    mask.
     """
     inside, wanted = actual > threshold, expected > threshold
     both = np.count_nonzero(inside & wanted, axis=(-2, -1)).ravel()
     either = np.count_nonzero(inside | wanted, axis=(-2, -1)).ravel()
     if both.size == 0:
         return MaskAgreement(1.0, 1.0)
-    iou = np.where(either > 0, both / np.maximum(either, 1), 1.0)
+    iou = np.where(either >= _LEAST_PIXELS, both / np.maximum(either, 1), 1.0)
     return MaskAgreement(float(iou.mean()), float(iou.min()))
 
 

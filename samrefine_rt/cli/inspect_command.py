@@ -34,7 +34,7 @@ def inspect(bundle: str | None, named: str | None, json_file: Path | None) -> No
     if write_results(loaded.manifest, json_file):
         return
     _say(f"{loaded.name} ({loaded.precision}), format {loaded.manifest['format_version']}")
-    for graph in loaded.graphs.values():
+    for graph in loaded.all_graphs():
         _print_graph(graph)
         _print_engines(loaded.manifest["graphs"][graph.name].get("engines", {}))
     for section in ("sam", "cam", "defaults"):
@@ -85,6 +85,6 @@ def _short(value: Any) -> str:
 
 
 def _sizes(bundle: Bundle) -> str:
-    files = {path for graph in bundle.graphs.values() for path in graph.files}
+    files = {path for graph in bundle.all_graphs() for path in graph.files}
     megabytes = sum(path.stat().st_size for path in files) / 1e6
     return f"\n{len(files)} files, {megabytes:.1f} MB, every sha256 matches the manifest"

@@ -33,7 +33,18 @@ def refused(folder: Path, *arguments: object) -> str:
 
 def test_the_command_offers_every_precision() -> None:
     """It lists them by itself: importing the exporter would load torch for --help."""
-    assert f"[{'|'.join(PRECISIONS)}]" in run("export", "sam", "--help").stdout
+    text = run("export", "sam", "--help").stdout
+    assert all(precision in text for precision in PRECISIONS)
+
+
+def test_unknown_precisions(folder: Path) -> None:
+    for given in ("fp8", "fp16,fp8", "", "fp16,"):
+        message = refused(folder, "--model", "vit_b", "--random-weights", 0, "--precision", given)
+        assert message == (
+            f"precision is {given!r}, expected one or more of fp32, int8, fp16, bf16"
+        )
+    message = refused(folder, "--model", "vit_b", "--random-weights", 0, "--precision", "int8,fp32")
+    assert message == "precision is 'int8,fp32', expected one of fp32, int8"
 
 
 def test_unknown_model(folder: Path) -> None:
@@ -125,10 +136,11 @@ def test_failed_export_leaves_an_existing_bundle(
 
     def export_graph(
         module: object, inputs: object, outputs: object, path: Path, **options: object
-    ) -> None:
+    ) -> dict[str, Path]:
         if path.name == "decoder.onnx":
             raise ExportError("torch cannot export decoder.onnx: no more room")
         shutil.copy(small_bundle / "cam.onnx", path)
+        return {}
 
     shutil.copytree(small_bundle, folder / "kept")
     before = {name: (folder / "kept" / name).read_bytes() for name in files_in(folder / "kept")}

@@ -50,7 +50,7 @@ def test_score_shift_is_the_largest_one() -> None:
 
 
 def test_masks_are_compared_one_by_one() -> None:
-    expected = np.full((4, 2, 4), -1.0)
+    expected = np.full((4, 2, 16), -1.0)
     expected[0], expected[1, 0], expected[2, 0] = 1, 1, 1
     actual = expected.copy()
     actual[1, 1] = 1  # twice the area
@@ -60,8 +60,17 @@ def test_masks_are_compared_one_by_one() -> None:
     assert mask_agreement(actual[:0], expected[:0], 0) == MaskAgreement(1, 1)
 
 
+def test_specks_are_not_compared() -> None:
+    """A pixel at the threshold decides in them; masks that vanish are noticed all the same."""
+    expected = np.full((2, 4, 8), -1.0)
+    expected[0, 0], expected[1, :2] = 1, 1
+    nothing = np.full_like(expected, -1.0)
+    assert mask_agreement(nothing, expected, 0) == MaskAgreement(0.5, 0)
+    assert mask_agreement(nothing[:1], expected[:1], 0) == MaskAgreement(1, 1)
+
+
 def test_the_threshold_itself_is_outside() -> None:
-    at, above = np.full((1, 1, 2), 0.5), np.full((1, 1, 2), 0.6)
+    at, above = np.full((1, 4, 4), 0.5), np.full((1, 4, 4), 0.6)
     assert mask_agreement(at, above, 0.5).mean == 0
     assert mask_agreement(at, above, 0.4).mean == 1
 

@@ -19,6 +19,8 @@ from samrefine_export.cam.archs import build_network
 from samrefine_export.cam.networks import CamNetwork
 from samrefine_export.checkpoints import SEED, read_checkpoint
 from samrefine_export.errors import CheckpointError, ExportError
+from samrefine_export.graph import write_half
+from samrefine_export.precision import Precisions
 from samrefine_runtime.bundle import sha256_of
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.checks import StrPath, as_path, described
@@ -38,6 +40,9 @@ ResNets show."""
 
 MOST = 1e-2
 """Difference that no rounding excuses, relative to the largest value."""
+
+_OWN = ("fp32",)
+"""What the graph itself is written in: int8 ruins what class activation maps are made of."""
 
 _TEXT, _OPTIONAL_TEXT = Domain(str), Domain(str, is_optional=True)
 _STRIDE = Domain(int, 1, 1, is_optional=True)
@@ -61,6 +66,7 @@ def export_cam(
     random_weights: int | None = None,
     recam_predictor: StrPath | None = None,
     last_stride: int | None = None,
+    precision: str | Sequence[str] = "fp32",
     name: str | None = None,
 ) -> None:
     """Add a CAM classifier to the bundle `out`, new or existing, replacing any it has.
@@ -77,6 +83,7 @@ def export_cam(
             `checkpoint`: the maps are then weighted by both classifiers.
         last_stride: 1 sets the stride of a ResNet's last stage to 1, which doubles the resolution
             of the maps and changes the logits; None keeps the network as it was trained.
+        precision: "fp32", and "fp16" or "bf16" for further graphs in these.
         name: the bundle's name, by default that of its folder.
 
     Raises:
@@ -92,6 +99,7 @@ def export_cam(
             as_path(file, what, CheckpointError)
     _check_target(out, random_weights, name)
     _STRIDE.check("last_stride", last_stride)
+    Precisions.of(precision, _OWN)
     names = classes_of(classes)
     _check_weights_source(arch, checkpoint, random_weights)
     state = None if checkpoint is None else read_checkpoint(Path(checkpoint))
@@ -115,6 +123,7 @@ def export_cam(
         arch=arch,
         checkpoint_sha256=None if checkpoint is None else sha256_of(Path(checkpoint)),
         random_weights=random_weights,
+        precision=precision,
         name=name,
     )
 
@@ -128,6 +137,7 @@ def export_cam_network(
     checkpoint_sha256: str | None = None,
     random_weights: int | None = None,
     defaults: Mapping[str, Any] | None = None,
+    precision: str | Sequence[str] = "fp32",
     name: str | None = None,
 ) -> None:
     """Add a custom network to the bundle `out`; `export_cam` ends here too.
@@ -142,6 +152,7 @@ def export_cam_network(
         checkpoint_sha256: hex digest of the file the weights came from, for the manifest.
         random_weights: the seed if the weights are random, for the manifest.
         defaults: the runtime's settings for this network, by `CamSettings` field.
+        precision: see `export_cam`.
         name: the bundle's name, by default that of its folder.
 
     Raises:
@@ -158,6 +169,7 @@ def export_cam_network(
     _check_target(out, random_weights, name)
     if defaults is not None:
         _check_defaults(defaults)
+    halves = Precisions.of(precision, _OWN).halves
     names = classes_of(classes)
     module = _MapsAndLogits(network).eval()
     check_outputs(module, network, len(names))
@@ -179,6 +191,8 @@ def export_cam_network(
         write_graph(module, graph)
         check_graph(module, graph)
         writer.add_graph("cam", graph)
+        for half in halves:
+            writer.add_graph(f"cam.{half}", write_half(graph, half, module))
         writer.set("cam", section)
 
 

@@ -156,6 +156,9 @@ class TwoWayLayer(nn.Module):
 class PromptTokens(nn.Module):
     """Turns points and boxes into the tokens of the transformer, as `PromptEncoder` does."""
 
+    keeps_single = True
+    """Half has no room for a pixel's place: 1024 and 1023.5 are one number in it."""
+
     def __init__(self, prompts: PromptEncoder, decoder: MaskDecoder):
         super().__init__()
         self.input_shape = prompts.input_image_size

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from samrefine_export.functions import ATTENTION, DOMAIN, HEAD_MULTIPLE
-from samrefine_export.sam.norms import use_channel_norms
+from samrefine_export.sam.neck import use_plain_neck
 from samrefine_export.third_party import ImageEncoderViT, ViTAttention, ViTBlock, get_rel_pos
 
 
@@ -132,8 +132,8 @@ def _attention_in_torch(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 def with_plain_attention(encoder: ImageEncoderViT) -> ImageEncoderViT:
     """Return a copy of a ViT encoder in which every block uses PlainAttention.
 
-    It shares all weights but those of queries, keys and values, and of the neck, whose norms are
-    ChannelNorms.
+    It shares all weights but those of queries, keys and values, and of the neck, see
+    `use_plain_neck`.
     """
     # A shallow copy with its own registry of submodules: replacing one leaves the original alone
     plain = copy.copy(encoder)
@@ -141,7 +141,7 @@ def with_plain_attention(encoder: ImageEncoderViT) -> ImageEncoderViT:
     side = encoder.img_size // encoder.patch_embed.proj.kernel_size[0]
     plain.blocks = nn.ModuleList(_plain_block(block, side) for block in encoder.blocks)
     plain.neck = copy.deepcopy(encoder.neck)
-    use_channel_norms(plain.neck)
+    use_plain_neck(plain)
     return plain
 
 

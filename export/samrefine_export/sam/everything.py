@@ -232,6 +232,34 @@ class SharedImageToToken(nn.Module):
         return weights, torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)
 
 
+class ImageScale(nn.Module):
+    """What LayerNorm multiplies the features of each position by: the root of their variance."""
+
+    keeps_single = True
+    """A small difference of large terms, where prompts change the image a lot."""
+
+    def forward(
+        self, weights: Tensor, basis: Tensor, cross: Tensor, variance: Tensor, eps: Tensor | float
+    ) -> Tensor:
+        """Return scale (N, 1, P) of K + basis^T weights.
+
+        Args:
+            weights: (N, R, P).
+            basis: (N, R, C).
+            cross: (N, R, P), 2 basis K / C.
+            variance: (1, P), of K over its channels.
+            eps: (N, 1, P), or one for all.
+        """
+        # gram (N, R, R) = basis basis^T / C: basis^T weights has variance weights^T gram weights
+        gram = basis @ basis.transpose(-1, -2) / basis.shape[-1]
+        # products (N, R, P) = gram weights + 2 basis K / C
+        products = gram @ weights + cross
+        # variance (N, 1, P) of K + basis^T weights = variance of K + weights^T products
+        variance = variance + (weights * products).sum(dim=1, keepdim=True)
+        # Rounding could make a variance of nearly zero negative
+        return torch.rsqrt(torch.relu(variance) + eps)
+
+
 class SharedImageNorm(nn.Module):
     """LayerNorm of the features plus what they took from the tokens.
 
@@ -242,6 +270,7 @@ class SharedImageNorm(nn.Module):
         """Take `spans` (R / T, d + 1, C), which make the basis: basis = values spans."""
         super().__init__()
         self.eps = norm.eps
+        self.scale = ImageScale()
         self.gain: Tensor
         self.spans: Tensor
         self.register_buffer("gain", norm.weight)
@@ -282,14 +311,7 @@ class SharedImageNorm(nn.Module):
             eps = self.eps * inverse * inverse
         # basis (N, R, C) = values spans
         basis = (values @ self.spans).flatten(1, 2)
-        # gram (N, R, R) = basis basis^T / C: basis^T weights has variance weights^T gram weights
-        gram = basis @ basis.transpose(-1, -2) / basis.shape[-1]
-        # products (N, R, P) = gram weights + 2 basis K / C
-        products = gram @ weights + (values @ cross).flatten(1, 2)
-        # variance (N, 1, P) of K + basis^T weights = variance of K + weights^T products
-        variance = variance + (weights * products).sum(dim=1, keepdim=True)
-        # Rounding could make a variance of nearly zero negative
-        scale = torch.rsqrt(torch.relu(variance) + eps)
+        scale = self.scale(weights, basis, (values @ cross).flatten(1, 2), variance, eps)
         return ImageView(scale, weights, basis * self.gain, values)
 
 

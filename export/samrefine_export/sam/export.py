@@ -16,13 +16,13 @@ from samrefine_export.bundle_writer import BundleWriter
 from samrefine_export.checkpoints import SEED
 from samrefine_export.errors import CheckpointError, ExportError
 from samrefine_export.graph import export_graph, share_weights
-from samrefine_export.precision import PRECISIONS, quantise_int8
+from samrefine_export.precision import Precisions, quantise_int8
 from samrefine_export.sam.decoder import PromptDecoder
 from samrefine_export.sam.encoder import with_plain_attention
 from samrefine_export.sam.everything import EverythingDecoder, SharedTensors
 from samrefine_export.sam.finish import PIXELS_PER_BYTE, MaskFinish
 from samrefine_export.sam.models import MODELS, load_sam, random_sam
-from samrefine_export.sam.norms import use_channel_norms
+from samrefine_export.sam.neck import use_plain_neck
 from samrefine_export.sam.tiny_vit import fuse_batch_norms
 from samrefine_export.third_party import ImageEncoderViT, Sam
 from samrefine_runtime.bundle import sha256_of
@@ -39,7 +39,7 @@ def export_sam(
     out: StrPath,
     *,
     random_weights: int | None = None,
-    precision: str = "fp32",
+    precision: str | Sequence[str] = "fp32",
     progress: OnStep = lambda step: None,
 ) -> None:
     """Export a published SAM into a new or an existing bundle.
@@ -49,7 +49,8 @@ def export_sam(
         checkpoint: the official .pth or .pt file.
         out: bundle folder.
         random_weights: a seed instead of a checkpoint, for tests and benchmarks.
-        precision: one of PRECISIONS; int8 concerns the encoder's matrix products.
+        precision: one or more of PRECISIONS; int8 concerns the encoder's matrix products, fp16
+            and bf16 write further graphs beside those in fp32 or int8.
         progress: see OnStep.
 
     Raises:
@@ -58,7 +59,8 @@ def export_sam(
         CheckpointError: the checkpoint is missing, damaged, or of another model.
         SettingsError: an argument of another type.
     """
-    _check_arguments(model, checkpoint, random_weights, precision)
+    _check_arguments(model, checkpoint, random_weights)
+    Precisions.of(precision)
     _check_target(out, progress)
     progress("loading weights")
     source: dict[str, Any]
@@ -71,9 +73,7 @@ def export_sam(
     export_sam_module(sam, out, arch=model, source=source, precision=precision, progress=progress)
 
 
-def _check_arguments(
-    model: str, checkpoint: StrPath | None, random_weights: int | None, precision: str
-) -> None:
+def _check_arguments(model: str, checkpoint: StrPath | None, random_weights: int | None) -> None:
     if not isinstance(model, str) or model not in MODELS:
         raise ExportError(f"model is {described(model)}, expected one of {', '.join(MODELS)}")
     if checkpoint is not None:
@@ -81,10 +81,6 @@ def _check_arguments(
     SEED.check("random_weights", random_weights)
     if (checkpoint is None) == (random_weights is None):
         raise ExportError("exactly one of a checkpoint and random weights is needed")
-    if not isinstance(precision, str) or precision not in PRECISIONS:
-        raise ExportError(
-            f"precision is {described(precision)}, expected one of {', '.join(PRECISIONS)}"
-        )
 
 
 def _check_target(out: StrPath, progress: OnStep) -> None:
@@ -102,7 +98,7 @@ def export_sam_module(
     arch: str,
     source: Mapping[str, Any],
     defaults: Mapping[str, Any] | None = None,
-    precision: str = "fp32",
+    precision: str | Sequence[str] = "fp32",
     progress: OnStep = lambda step: None,
 ) -> None:
     """Export any SAM built from segment-anything's prompt encoder and mask decoder.
@@ -114,7 +110,7 @@ def export_sam_module(
         source: where the weights are from, kept in the manifest: `checkpoint_sha256`,
             `random_weights` or another record.
         defaults: generator settings for this model, by MaskGenerator keyword.
-        precision: one of PRECISIONS.
+        precision: see `export_sam`.
         progress: see OnStep.
 
     Raises:
@@ -125,21 +121,19 @@ def export_sam_module(
     if not isinstance(sam, Sam):
         raise SettingsError(f"sam is {described(sam)}, expected segment-anything's Sam")
     _check_target(out, progress)
+    precisions = Precisions.of(precision)
     sam = sam.eval().requires_grad_(False)
     with tempfile.TemporaryDirectory() as folder, BundleWriter(Path(out)) as bundle:
-        # Write the graphs, then let the decoders, which repeat each other's weights, share them
-        paths = _write_graphs(sam_graphs(sam), Path(folder), progress)
-        if precision == "int8":
+        paths = _write_graphs(sam_graphs(sam), Path(folder), precisions.halves, progress)
+        if precisions.own == "int8":
             progress("quantising encoder")
             quantise_int8(paths["encoder"])
-        decoders = [path for name, path in paths.items() if name != "encoder"]
-        share_weights(decoders, Path(folder) / "decoder.data")
         # Move them into the bundle and describe them
         progress("writing the bundle")
         for name, path in paths.items():
             bundle.add_graph(name, path)
         bundle.set("sam", {"arch": arch, **_image_settings(sam), **source})
-        bundle.set("precision", precision)
+        bundle.set("precision", precisions.own)
         if defaults:
             bundle.set("defaults", {**bundle.manifest["defaults"], **defaults})
 
@@ -155,6 +149,8 @@ class TracedGraph:
     """Names of the outputs, in order."""
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     """Axes that may change, by input name: {axis: name}."""
+    is_exact: bool = False
+    """Whether it counts: such a graph is never written in half precision."""
 
 
 @torch.no_grad()
@@ -222,6 +218,7 @@ def _finish_graph(height: int, width: int) -> TracedGraph:
         },
         ["pixel_counts", "boxes", "mask_bits"],
         {"low_res_masks": {0: "masks"}, "rows": {0: "height"}, "columns": {0: "width"}},
+        is_exact=True,
     )
 
 
@@ -251,18 +248,33 @@ def _inference_encoder(encoder: nn.Module) -> nn.Module:
         return with_plain_attention(encoder)
     encoder = copy.deepcopy(encoder)
     fuse_batch_norms(encoder)
-    use_channel_norms(encoder)
+    use_plain_neck(encoder)
     return encoder
 
 
 def _write_graphs(
-    graphs: Mapping[str, TracedGraph], folder: Path, progress: OnStep
+    graphs: Mapping[str, TracedGraph], folder: Path, halves: Sequence[str], progress: OnStep
 ) -> dict[str, Path]:
-    """Write every graph as `<name>.onnx`; return the files by graph name."""
-    paths = {name: folder / f"{name}.onnx" for name in graphs}
+    """Write every graph as `<name>.onnx`, and in half precisions; return the files by graph name.
+
+    The decoders repeat each other's weights, so those of one precision share them in a file.
+    """
+    paths: dict[str, Path] = {}
     for name, graph in graphs.items():
         progress(f"exporting {name}")
-        export_graph(graph.module, graph.inputs, graph.outputs, paths[name], dynamic=graph.dynamic)
+        paths[name] = folder / f"{name}.onnx"
+        written = export_graph(
+            graph.module,
+            graph.inputs,
+            graph.outputs,
+            paths[name],
+            dynamic=graph.dynamic,
+            halves=() if graph.is_exact else halves,
+        )
+        paths |= {f"{name}.{half}": path for half, path in written.items()}
+    for suffix in ["", *(f".{half}" for half in halves)]:
+        decoders = [paths.get(f"{name}{suffix}") for name in graphs if name != "encoder"]
+        share_weights([path for path in decoders if path], folder / f"decoder{suffix}.data")
     return paths
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime.backends.session import BF16, FP32, SessionOptions
+from samrefine_runtime.backends.session import BF16, FP16, FP32, SessionOptions
 from samrefine_runtime.bundle import Graph, TensorSpec
 from samrefine_runtime.errors import (
     BackendError,
@@ -24,7 +24,7 @@ from samrefine_runtime.errors import (
 
 _DEVICE = "CPU"
 
-_PRECISIONS = {FP32: "f32", BF16: "bf16"}
+_PRECISIONS = {FP32: "f32", FP16: "f16", BF16: "bf16"}
 """OpenVINO's names of the precisions."""
 
 _KINDS = {"f": "float", "bf": "bfloat", "i": "int", "u": "uint"}

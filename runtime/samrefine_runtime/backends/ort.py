@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime.backends.session import FP32, SessionOptions
+from samrefine_runtime.backends.session import BF16, FP32, SessionOptions
 from samrefine_runtime.bundle import Graph, TensorSpec
 from samrefine_runtime.errors import (
     BackendError,
@@ -44,8 +44,15 @@ _SHRINK_ARENA = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 
 def open_cpu(graph: Graph, options: SessionOptions) -> OrtSession:
-    """Open a graph on the CPU. Raises BackendError."""
-    return OrtSession(graph.path, [_CPU], options)
+    """Open a graph on the CPU, where fp16 is computed in fp32 between roundings.
+
+    Raises BackendError.
+    """
+    if options.precision == BF16:
+        raise BackendUnavailableError(
+            "ONNX Runtime has no bf16 on CPUs: pip install 'samrefine-rt[openvino]'"
+        )
+    return OrtSession(_written_in(graph, options.precision), [_CPU], options)
 
 
 def open_cuda(graph: Graph, options: SessionOptions) -> OrtSession:
@@ -54,7 +61,7 @@ def open_cuda(graph: Graph, options: SessionOptions) -> OrtSession:
     Raises BackendError.
     """
     # Never its TensorRT provider: it builds engines of its own in fp16 or not at all, unverified
-    return OrtSession(graph.path, [_CUDA, _CPU], options)
+    return OrtSession(_written_in(graph, options.precision), [_CUDA, _CPU], options)
 
 
 class OrtSession:
@@ -70,12 +77,11 @@ class OrtSession:
 
         Raises:
             BackendUnavailableError: onnxruntime is missing, does not offer or cannot start the
-                first provider, or the precision is not that of the graphs.
+                first provider.
             BackendError: it rejects the graph.
         """
         ort = import_onnxruntime()
         _check_offered(providers[0], ort.get_available_providers())
-        _check_precision(options.precision)
         try:
             self._session = ort.InferenceSession(
                 str(path),
@@ -182,12 +188,16 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _check_precision(precision: str) -> None:
-    if precision != FP32:
+def _written_in(graph: Graph, precision: str) -> Path:
+    """Return the file of a graph in a precision. Raises BackendUnavailableError."""
+    if precision == FP32:
+        return graph.path
+    if precision not in graph.variants:
         raise BackendUnavailableError(
-            f"ONNX Runtime runs graphs as they are written, not in {precision}: "
-            "pip install 'samrefine-rt[openvino]'"
+            f"ONNX Runtime runs graphs as they are written, and the bundle has none in "
+            f"{precision}: export it with --precision {precision}"
         )
+    return graph.variants[precision].path
 
 
 def _check_offered(provider: str, offered: list[str]) -> None:

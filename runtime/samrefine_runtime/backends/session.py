@@ -14,8 +14,8 @@ from samrefine_runtime.settings import Settings, choice, switch, text, whole
 AUTO = "auto"
 """The backend option that stands for the fastest backend that runs here."""
 
-FP32, BF16 = "fp32", "bf16"
-PRECISIONS = (FP32, BF16)
+FP32, FP16, BF16 = "fp32", "fp16", "bf16"
+PRECISIONS = (FP32, FP16, BF16)
 
 _MOST_THREADS = 1024
 """More than any machine has cores; every session starts its own."""
@@ -37,11 +37,16 @@ class SessionOptions(Settings):
     """CPU threads; None for all cores."""
     precision: str = choice(
         FP32,
-        {FP32: "as the graphs are written", BF16: "OpenVINO alone, masks change slightly"},
+        {
+            FP32: "the bundle's own graphs",
+            FP16: "those written in fp16, for GPUs",
+            BF16: "OpenVINO on CPUs, or graphs written in bf16 on GPUs",
+        },
         help="Precision of the arithmetic.",
     )
-    """Precision of the arithmetic. fp32 runs graphs as they are written; bf16 rounds the operands
-    of products to 8 bits, and is for CPUs that have such products."""
+    """Precision of the arithmetic. fp32 runs the bundle's own graphs as they are written. fp16 and
+    bf16 round what products take and give to 11 and 8 bits: ONNX Runtime runs the graphs that the
+    bundle has in that precision, OpenVINO rounds by itself where the CPU has such products."""
     cache: str | None = text(None, is_optional=True, changes_result=False)
     """Folder for what an engine compiles of the graphs, as large as the weights; None: compile
     again in every process. OpenVINO uses it."""

@@ -8,11 +8,19 @@ from samrefine_runtime.bundle.bundle import EMBEDDED, Bundle
 from samrefine_runtime.bundle.files import sha256_of
 from samrefine_runtime.bundle.limits import Limits
 from samrefine_runtime.bundle.manifest import FORMAT_VERSION, MANIFEST
-from samrefine_runtime.bundle.parts import LOW_RES_SCALE, CamSpec, Graph, SamSpec, TensorSpec
+from samrefine_runtime.bundle.parts import (
+    HALVES,
+    LOW_RES_SCALE,
+    CamSpec,
+    Graph,
+    SamSpec,
+    TensorSpec,
+)
 
 __all__ = [
     "EMBEDDED",
     "FORMAT_VERSION",
+    "HALVES",
     "LOW_RES_SCALE",
     "MANIFEST",
     "Bundle",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from samrefine_runtime.bundle.files import check_files, inside
 from samrefine_runtime.bundle.limits import Limits
 from samrefine_runtime.bundle.manifest import read_manifest
-from samrefine_runtime.bundle.parts import CamSpec, Graph, SamSpec, TensorSpec
+from samrefine_runtime.bundle.parts import HALVES, CamSpec, Graph, SamSpec, TensorSpec
 from samrefine_runtime.bundle.roles import check_roles
 from samrefine_runtime.checks import StrPath, as_path, described
 from samrefine_runtime.errors import BundleError, printable
@@ -69,7 +69,9 @@ class Bundle:
         bundle = cls(
             path=folder,
             name=manifest["name"],
-            graphs={name: _graph(folder, name, g) for name, g in manifest["graphs"].items()},
+            graphs=_with_variants(
+                {name: _graph(folder, name, g) for name, g in manifest["graphs"].items()}
+            ),
             sam=_sam_spec(sam) if sam else None,
             cam=_cam_spec(cam) if cam else None,
             precision=manifest.get("precision", "fp32"),
@@ -77,9 +79,24 @@ class Bundle:
             random_seed=_random_seed(sam, cam),
             manifest=manifest,
         )
-        check_roles(bundle.graphs, bundle.sam, bundle.cam)
-        check_files(bundle.graphs.values(), limits, check_hashes=check_hashes)
+        for graphs in (bundle.graphs, *map(bundle.graphs_in, bundle.variants)):
+            check_roles(graphs, bundle.sam, bundle.cam)
+        check_files(bundle.all_graphs(), limits, check_hashes=check_hashes)
         return bundle
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Return the precisions that graphs are written in beside that of the bundle."""
+        return next((tuple(graph.variants) for graph in self.graphs.values()), ())
+
+    def graphs_in(self, variant: str) -> dict[str, Graph]:
+        """Return all graphs as they are run in one of `variants`, by name."""
+        return {name: graph.variants[variant] for name, graph in self.graphs.items()}
+
+    def all_graphs(self) -> list[Graph]:
+        """Return the graphs in all precisions, each once, in the manifest's order of names."""
+        several = ([graph, *graph.variants.values()] for graph in self.graphs.values())
+        return list({graph.name: graph for each in several for graph in each}.values())
 
     def graph(self, name: str) -> Graph:
         """Return the graph called `name`. Raises BundleError that lists the available ones."""
@@ -101,6 +118,22 @@ class Bundle:
         if self.cam is None:
             raise BundleError(f"bundle {self.path} holds no CAM classifier; add it with export cam")
         return self.cam
+
+
+def _with_variants(named: Mapping[str, Graph]) -> dict[str, Graph]:
+    """Give graphs their variants, which the manifest calls `<name>.<precision>`."""
+    written: dict[str, dict[str, Graph]] = {name: {} for name in named}
+    for name in named:
+        base, _, precision = name.rpartition(".")
+        if base in named and precision in HALVES:
+            written[base][precision] = named[name]
+            del written[name]
+    # Where some graphs are written in a precision, those that are not serve as they are
+    known = [p for p in HALVES if any(p in variants for variants in written.values())]
+    return {
+        name: replace(named[name], variants={p: variants.get(p, named[name]) for p in known})
+        for name, variants in written.items()
+    }
 
 
 def _graph(folder: Path, name: str, entry: Mapping[str, Any]) -> Graph:

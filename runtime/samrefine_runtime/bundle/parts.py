@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.errors import printable
+
+HALVES = ("fp16", "bf16")
+"""Precisions that a graph may be written in beside its first, as `<name>.<precision>`."""
 
 LOW_RES_SCALE = 4
 """Low-res mask pixels per embedding position along one side: SAM's mask decoder ends in two
@@ -59,6 +62,9 @@ class Graph:
     """Hex sha256 of every file of the graph, itself and its external data, by absolute path."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    variants: Mapping[str, Graph] = field(default_factory=dict)
+    """The same graph written in other precisions, by precision; all of a bundle's graphs have the
+    same ones, and those that are not written in one stand for themselves."""
 
 
 @dataclass(frozen=True)

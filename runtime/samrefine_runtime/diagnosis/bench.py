@@ -163,7 +163,7 @@ def bench(
         images_per_second=len(seconds) / sum(seconds),
         peak_memory_mb=peak_memory_mb(),
         prompts=points_per_side**2,
-        gmacs=_gmacs(bundle, points_per_side**2),
+        gmacs=everything_gmacs(bundle, points_per_side**2),
         gauges={**watch.means(), **_memory(watch)},
         runs_on=runs_on,
     )
@@ -184,7 +184,7 @@ def _work(
     return "label", Labeler(bundle, generator=grid, session=session).label
 
 
-def _gmacs(bundle: Bundle, prompts: int) -> float | None:
+def everything_gmacs(bundle: Bundle, prompts: int) -> float | None:
     """Return the multiply-adds of everything mode, 1e9; None for other architectures."""
     encoder = _ENCODER_GMACS.get((bundle.manifest.get("sam") or {}).get("arch", ""))
     if encoder is None:

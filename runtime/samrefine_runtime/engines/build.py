@@ -220,7 +220,7 @@ def _scenes(images: Sequence[ImageLike]) -> list[RgbImage]:
 def _store(bundle: Bundle) -> EngineStore:
     """Return where the engines of a bundle lie. Raises BundleError."""
     folder = bundle.path.resolve()
-    for graph in bundle.graphs.values():
+    for graph in bundle.all_graphs():
         # Sessions know the graph alone, and look beside it
         if graph.path.parent != folder:
             raise BundleError(

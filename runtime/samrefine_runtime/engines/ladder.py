@@ -43,17 +43,12 @@ _MOST_SHIFT = 0.01
 
 
 def variants(bundle: Bundle) -> dict[str, dict[str, Graph]]:
-    """Return the graphs of a bundle in every precision it has, fastest first, by name.
-
-    A graph called `encoder.fp16` is the graph `encoder` in another precision than the bundle's.
-    """
-    found: dict[str, dict[str, Graph]] = {}
-    for name, graph in bundle.graphs.items():
-        base, _, precision = name.rpartition(".")
-        if base in bundle.graphs and precision in PRECISIONS:
-            found.setdefault(base, {})[precision] = graph
-        else:
-            found.setdefault(name, {})[bundle.precision] = graph
+    """Return the graphs of a bundle in every precision it has, fastest first, by name."""
+    found = {name: {bundle.precision: graph} for name, graph in bundle.graphs.items()}
+    for precision in bundle.variants:
+        for name, graph in bundle.graphs_in(precision).items():
+            if graph.name != name:  # graphs that are not written in it are there already
+                found[name][precision] = graph
     rank = {precision: index for index, precision in enumerate(PRECISIONS)}
     for each in found.values():
         if "fp32" in each:

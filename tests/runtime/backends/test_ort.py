@@ -101,9 +101,19 @@ def test_both_builds_of_onnxruntime(monkeypatch: pytest.MonkeyPatch, graph: Grap
 
 
 def test_another_precision_needs_another_engine(graph: Graph) -> None:
-    with pytest.raises(BackendUnavailableError, match="as they are written, not in bf16") as caught:
+    with pytest.raises(BackendUnavailableError, match="has no bf16 on CPUs") as caught:
         open_cpu(graph, SessionOptions(threads=1, precision="bf16"))
     assert not caught.value.is_broken
+
+
+def test_another_precision_is_another_graph(graph: Graph, tmp_path: Path) -> None:
+    fp16 = SessionOptions(threads=1, precision="fp16")
+    with pytest.raises(BackendUnavailableError, match="export it with --precision fp16"):
+        open_cpu(graph, fp16)
+    broken = replace(graph, path=tmp_path / "broken.onnx")
+    open_cpu(replace(broken, variants={"fp16": graph}), fp16)
+    with pytest.raises(BackendError, match=r"cannot load .*broken"):
+        open_cpu(replace(graph, variants={"fp16": broken}), fp16)
 
 
 def test_cuda_asks_for_no_tensorrt(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> None:

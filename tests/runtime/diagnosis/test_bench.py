@@ -14,7 +14,7 @@ import pytest
 from samrefine_runtime.backends import BACKENDS, Session, SessionOptions
 from samrefine_runtime.backends.ort import open_cpu
 from samrefine_runtime.bundle import Bundle, Graph
-from samrefine_runtime.diagnosis.bench import Benchmark, Stage, _gmacs, bench
+from samrefine_runtime.diagnosis.bench import Benchmark, Stage, bench, everything_gmacs
 from samrefine_runtime.errors import BackendError, BundleError, SettingsError
 from tests.samples import ONE_THREAD, synthetic
 
@@ -110,9 +110,9 @@ def test_nothing_that_runs_ends_in_its_reasons(
 
 def test_arithmetic_of_published_models(bundle: Bundle) -> None:
     """371 GMAC is an encoder without its global attention; with it ViT-B has 486."""
-    assert _gmacs(bundle, 1024) is None
+    assert everything_gmacs(bundle, 1024) is None
     manifest = {**bundle.manifest, "sam": {**bundle.manifest["sam"], "arch": "vit_b"}}
-    gmacs = _gmacs(replace(bundle, manifest=manifest), 1024)
+    gmacs = everything_gmacs(replace(bundle, manifest=manifest), 1024)
     assert gmacs == pytest.approx(486 + 1024 * (0.20 + 0.2 * 0.26))
 
 

@@ -25,7 +25,7 @@ def test_this_machine() -> None:
     assert [state.name for state in found.backends] == list(BACKENDS)
     states = {state.name: state for state in found.backends}
     assert states["cpu"].precisions == ("fp32",)
-    assert "not in bf16" in states["cpu"].reasons["bf16"]
+    assert "no bf16 on CPUs" in states["cpu"].reasons["bf16"]
     assert json.loads(json.dumps(found.to_json()))["backends"][0]["name"] == next(iter(BACKENDS))
 
 

@@ -173,9 +173,9 @@ def test_each_figure_is_judged(
 
 
 def test_masks_of_eight_pixels_a_byte() -> None:
-    """One mask is whole; of the other two of eight pixels are left."""
-    expected = np.array([[[255]], [[255]]], np.uint8)
-    actual = np.array([[[255]], [[0b11000000]]], np.uint8)
+    """One mask is whole; of the other a quarter of its pixels is left."""
+    expected = np.array([[[255, 255]], [[255, 255]]], np.uint8)
+    actual = np.array([[[255, 255]], [[0b11000000, 0b11000000]]], np.uint8)
     pairs = {
         "mask_bits": [(actual, expected)],
         "boxes": [(np.array([[0, 0, 1, 0]]), np.array([[0, 0, 7, 0]]))],

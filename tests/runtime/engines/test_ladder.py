@@ -119,12 +119,14 @@ def test_a_gpu_without_the_precision_of_a_graph(bundle: Bundle) -> None:
 
 def with_precisions(bundle: Bundle, **precisions: str) -> Bundle:
     """The bundle with some graphs in other precisions beside."""
-    more = {
-        f"{name}.{precision}": bundle.graph(name)
-        for name, several in precisions.items()
-        for precision in several.split()
-    }
-    return replace(bundle, graphs={name: bundle.graph(name) for name in NAMES} | more)
+    known = dict.fromkeys(each for several in precisions.values() for each in several.split())
+    graphs = {}
+    for name in NAMES:
+        graph = bundle.graph(name)
+        written = precisions.get(name, "").split()
+        variants = {p: replace(graph, name=f"{name}.{p}") if p in written else graph for p in known}
+        graphs[name] = replace(graph, variants=variants)
+    return replace(bundle, graphs=graphs)
 
 
 @pytest.mark.parametrize(
