@@ -72,7 +72,9 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
             image, demo_image.image_labels, progress=lambda done, total: advance(done / total)
         )
         scores[task.label] = _Score.of(result, truth, len(writer.classes))
-        return lambda staging: writer.write(staging, demo_image.path, image, result, truth)
+        return lambda staging: writer.write(
+            staging, task.label, demo_image.path, image, result, truth
+        )
 
     tasks = [Task(IMAGE + name, name, writer.kinds, writer.derived) for name in files]
     # The table is of all images: each is labelled, whatever an earlier run left

@@ -156,12 +156,12 @@ def _work(
     def work(task: Task, missing: Sequence[str], advance: Advance) -> Write:
         path, name = task.files["image"], task.key.removeprefix(IMAGE)
         if len(missing) < len(task.kinds):
-            return lambda staging: writer.derive(staging, path, missing)
+            return lambda staging: writer.derive(staging, name, path, missing)
         image = ahead.read(path)
         present = find_present(name)
         truth = _read_truth(task.files.get(GROUND_TRUTH), image)
         result = labeler.label(image, present, progress=lambda done, total: advance(done / total))
-        return lambda staging: writer.write(staging, path, image, result, truth)
+        return lambda staging: writer.write(staging, name, path, image, result, truth)
 
     return work
 

@@ -12,7 +12,6 @@ from samrefine_runtime.formats import MASK_FORMATS
 from samrefine_runtime.formats.records import RecordMasks
 from samrefine_runtime.image import RgbImage
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.names import image_id
 from samrefine_runtime.report.overlay import draw_masks, write_picture
 from samrefine_runtime.runs import HIDDEN, IMAGE, OutputFolder
 
@@ -37,13 +36,13 @@ class MaskWriter:
         self.kinds = (_STORED, *self.derived)
 
     def write(
-        self, staging: Path, path: Path, image: RgbImage, masks: Masks, kinds: Sequence[str]
+        self, staging: Path, name: str, image: RgbImage, masks: Masks, kinds: Sequence[str]
     ) -> None:
         """Write some kinds of files of one image.
 
         Args:
             staging: folder laid out as the output folder.
-            path: file of the image.
+            name: the image's id.
             image: (H, W, 3) uint8 RGB.
             masks: of that image.
             kinds: some of `kinds`.
@@ -52,12 +51,12 @@ class MaskWriter:
             OutputError: a file cannot be written.
         """
         if _STORED in kinds and _RECORDS not in self.formats:
-            RecordMasks(staging / HIDDEN / _STORED).write(path, masks)
-        for name in self.formats:
-            if name in kinds:
-                MASK_FORMATS[name](staging).write(path, masks)
+            RecordMasks(staging / HIDDEN / _STORED).write(name, masks)
+        for form in self.formats:
+            if form in kinds:
+                MASK_FORMATS[form](staging).write(name, masks)
         if OVERLAY in kinds:
-            write_picture(overlay_path(staging, image_id(path)), draw_masks(image, masks))
+            write_picture(overlay_path(staging, name), draw_masks(image, masks))
 
     def read(self, name: str) -> Masks:
         """Read the masks of an image id that were written before. Raises MaskFileError."""

@@ -128,6 +128,6 @@ def _work(
                 image, progress=lambda done, total: advance(done / total)
             )
         counts[name] = len(found)
-        return lambda staging: writer.write(staging, path, image, found, missing)
+        return lambda staging: writer.write(staging, name, image, found, missing)
 
     return work

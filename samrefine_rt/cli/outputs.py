@@ -14,7 +14,6 @@ from samrefine_runtime.errors import InputError
 from samrefine_runtime.formats import LABEL_FORMATS, LabelFormat
 from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.labels import LabelMap
-from samrefine_runtime.names import image_id
 from samrefine_runtime.report import PICTURE_SIDE, VERSION, ReportEntry, write_report
 from samrefine_runtime.report.overlay import draw_label, write_picture
 from samrefine_runtime.results import LabelResult
@@ -84,6 +83,7 @@ class LabelWriter:
     def write(
         self,
         staging: Path,
+        name: str,
         path: Path,
         image: RgbImage,
         result: LabelResult,
@@ -93,6 +93,7 @@ class LabelWriter:
 
         Args:
             staging: folder laid out as the output folder.
+            name: the image's id.
             path: file of the image.
             image: (H, W, 3) uint8 RGB.
             result: of that image.
@@ -101,15 +102,14 @@ class LabelWriter:
         Raises:
             OutputError: a file cannot be written.
         """
-        self._write_label(staging, path, image, result.label, self.kinds)
-        name = image_id(path)
+        self._write_label(staging, name, path, image, result.label, self.kinds)
         if REPORT in self.kinds:
             entry = ReportEntry.of(name, image, result, ground_truth, side=self.picture_side)
             entry.write(_entry(staging, name))
         summary = {"image": path.name, **result.summary(self.classes[1:])}
         write_bytes(_summary(staging, name), (json.dumps(summary, indent=2) + "\n").encode())
 
-    def derive(self, staging: Path, path: Path, kinds: Sequence[str]) -> None:
+    def derive(self, staging: Path, name: str, path: Path, kinds: Sequence[str]) -> None:
         """Write some kinds of files of an image that an earlier run labelled.
 
         The report then shows the label alone.
@@ -119,9 +119,8 @@ class LabelWriter:
             LabelError: its label cannot be read.
             OutputError: a file cannot be written.
         """
-        name = image_id(path)
         image, label = read_image(path), self._base(self.out).read(name)
-        self._write_label(staging, path, image, label, kinds)
+        self._write_label(staging, name, path, image, label, kinds)
         if REPORT in kinds:
             entry = ReportEntry.of_label(name, image, label, side=self.picture_side)
             entry.write(_entry(staging, name))
@@ -148,14 +147,20 @@ class LabelWriter:
         folder.sweep()
 
     def _write_label(
-        self, staging: Path, path: Path, image: RgbImage, label: LabelMap, kinds: Sequence[str]
+        self,
+        staging: Path,
+        name: str,
+        path: Path,
+        image: RgbImage,
+        label: LabelMap,
+        kinds: Sequence[str],
     ) -> None:
         """Write a label (H, W) uint8 in those formats that are among the kinds, and the overlay."""
-        for name in self.formats:
-            if name in kinds:
-                self._format(staging, name).write(path, label)
+        for form in self.formats:
+            if form in kinds:
+                self._format(staging, form).write(name, path, label)
         if OVERLAY in kinds:
-            write_picture(overlay_path(staging, image_id(path)), draw_label(image, label))
+            write_picture(overlay_path(staging, name), draw_label(image, label))
 
     def _finish(self, name: str, images: Mapping[str, Path], staging: Path) -> None:
         """Write the files of a format that span all images."""

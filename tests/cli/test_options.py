@@ -188,9 +188,9 @@ class TextLabels(LabelFormat):
     def path(self, image_id: str) -> Path:
         return self.folder / f"{image_id}.txt"
 
-    def write(self, image: Path, label: LabelMap) -> None:
+    def write(self, image_id: str, image: Path, label: LabelMap) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.path(image.stem).write_text(str(label.tolist()))
+        self.path(image_id).write_text(str(label.tolist()))
 
     def finish(self, images: object, read_label: object) -> None:
         (self.folder / "classes.txt").write_text(" ".join(self.classes))

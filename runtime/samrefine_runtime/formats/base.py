@@ -33,10 +33,11 @@ class LabelFormat:
         """Return the file of one image, None where one file holds all images."""
         return None
 
-    def write(self, image: Path, label: LabelMap) -> None:
+    def write(self, image_id: str, image: Path, label: LabelMap) -> None:
         """Write the files of one image; nothing where one file holds all images.
 
         Args:
+            image_id: what its files are named after; it may name folders, as in "cats/1".
             image: file of the image.
             label: (H, W) uint8.
 
@@ -81,7 +82,7 @@ class MaskFormat(ABC):
         return self.place(image_id).exists()
 
     # A format may need only one of the next two
-    def write(self, image: Path, masks: Masks) -> None:  # noqa: B027
+    def write(self, image_id: str, masks: Masks) -> None:  # noqa: B027
         """Write the masks of one image; nothing where one file holds all. Raises OutputError."""
 
     def finish(  # noqa: B027
@@ -102,7 +103,7 @@ class MaskFormat(ABC):
         """Read the masks of one image.
 
         Args:
-            image_id: file name of the image without suffix.
+            image_id: see `names.image_id`.
             image_shape: (H, W) the masks must have.
 
         Raises:

@@ -21,7 +21,6 @@ from samrefine_runtime.image import ImageShape
 from samrefine_runtime.inputs import check_pixels
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.names import image_id
 
 FORMAT = "samrefine-masks"
 """Value of `format` in the header."""
@@ -48,9 +47,9 @@ class RecordMasks(MaskFormat):
         """Return whether the file exists."""
         return self.place(image_id).is_file()
 
-    def write(self, image: Path, masks: Masks) -> None:
+    def write(self, image_id: str, masks: Masks) -> None:
         """Write the file. Raises OutputError."""
-        write_masks(self.place(image_id(image)), masks)
+        write_masks(self.place(image_id), masks)
 
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the file. Raises MaskFileError."""
