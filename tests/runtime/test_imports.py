@@ -88,6 +88,7 @@ LAYERS = (
     {
         "atomic",
         "checks",
+        "class_names",
         "compare",
         "image",
         "image_file",

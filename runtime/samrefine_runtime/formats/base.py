@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.image import ImageShape
@@ -17,6 +18,9 @@ class LabelFormat:
 
     Images are known by their id, see `names.image_id`.
     """
+
+    needs_images: ClassVar[bool] = True
+    """Whether the files name or hold the images; where not, label maps are enough."""
 
     def __init__(self, folder: Path, classes: Sequence[str], *, home: Path | None = None):
         """Remember the folder and the classes; nothing is written yet.

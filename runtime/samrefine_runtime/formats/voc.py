@@ -11,6 +11,8 @@ from samrefine_runtime.labels import LabelMap, read_label, write_label
 class VocLabels(LabelFormat):
     """`<id>.png`, whose palette indices are the classes."""
 
+    needs_images = False
+
     def path(self, image_id: str) -> Path:
         """Return the PNG of an image."""
         return self.folder / f"{image_id}.png"
