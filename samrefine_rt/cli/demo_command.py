@@ -20,11 +20,12 @@ from samrefine_rt.cli.options import (
     output_options,
     session_options,
 )
-from samrefine_rt.cli.outputs import BASE_FORMAT, LabelWriter
+from samrefine_rt.cli.outputs import LabelWriter
 from samrefine_rt.cli.runs import open_output
 from samrefine_rt.demo import demo_images
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.evaluate import Confusion, Evaluation, confusion_matrix
+from samrefine_runtime.formats import BASE_FORMAT
 from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.names import image_id
 from samrefine_runtime.pipeline import Labeler

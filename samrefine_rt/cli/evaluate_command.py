@@ -13,7 +13,7 @@ from samrefine_rt.cli.classes import classes_beside, classes_option, names_of
 from samrefine_rt.cli.grouped import GroupedCommand, option
 from samrefine_rt.cli.options import (
     STDOUT,
-    ExistingFolder,
+    LabelFolder,
     json_option,
     progress_bar,
     quiet_option,
@@ -24,15 +24,15 @@ from samrefine_runtime.errors import SettingsError, printable
 from samrefine_runtime.evaluate import Evaluation
 from samrefine_runtime.evaluate import evaluate as compare
 from samrefine_runtime.labels import MAX_CLASS, VOC_CLASSES
-from samrefine_runtime.names import image_id
+from samrefine_runtime.listing import files_in
 
 _SHOWN_IDS = 5
 """Missing images that the warning names; the JSON has all."""
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("predictions", type=ExistingFolder)
-@click.argument("ground_truth", type=ExistingFolder)
+@click.argument("predictions", type=LabelFolder())
+@click.argument("ground_truth", type=LabelFolder())
 @option(
     "--num-classes",
     type=click.IntRange(2, MAX_CLASS + 1),
@@ -58,7 +58,7 @@ def evaluate(
     and not rounded.
     """
     names = names_of(
-        (image_id(path) for path in ground_truth.glob("*.png")),
+        (path.stem for path in files_in(ground_truth, {".png"})),
         given=classes,
         num_classes=num_classes,
         beside=_beside(predictions, ground_truth) if classes is None else None,

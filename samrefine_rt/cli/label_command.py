@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_rt.cli.batch import Advance, Work, Write, image_files, run_batch
+from samrefine_rt.cli.batch import Advance, Work, Write, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.grouped import CAM, MASKS, REFINEMENT, GroupedCommand, option
+from samrefine_rt.cli.images import find_images, images_argument
 from samrefine_rt.cli.label_options import LabelOutputs, label_output_options
 from samrefine_rt.cli.options import (
     ExistingPath,
@@ -29,7 +31,7 @@ from samrefine_rt.cli.runs import open_output
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.errors import LabelError
-from samrefine_runtime.formats.image_labels import read_image_labels
+from samrefine_runtime.formats.image_labels import labels_of_folders, read_image_labels
 from samrefine_runtime.image import ReadAhead
 from samrefine_runtime.pipeline import PROMPTS, Labeler
 from samrefine_runtime.refine import RefineSettings
@@ -44,14 +46,33 @@ Raises LabelError if the image is not listed.
 """
 
 
+FOLDERS = Path("folders")
+"""The value of --image-labels by which the folder of an image names its class."""
+
+
+class ImageLabelsPath(click.ParamType):  # type: ignore[type-arg]
+    """A file or folder of image-level labels, or FOLDERS where nothing is called so."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, or FOLDERS."""
+        path = Path(value)
+        if path == FOLDERS and not path.exists():
+            return path
+        return Path(ExistingPath.convert(path, param, ctx))
+
+
 @click.command(cls=GroupedCommand)
-@click.argument("images", nargs=-1, required=True, type=ExistingPath, metavar="IMAGE|DIR...")
+@images_argument()
 @bundle_option()
 @option("--out", required=True, type=Folder, help="Output folder.")
 @option(
     "--image-labels",
-    type=ExistingPath,
-    help="Classes of each image: CSV, JSON, or a folder of VOC XML.  [default: predicted]",
+    type=ImageLabelsPath(),
+    metavar="PATH",
+    help="Classes of each image: CSV, JSON, or a folder of VOC XML; or the word folders, where the "
+    "folder of each image is called as its class.  [default: predicted]",
 )
 @label_output_options
 @settings_options(RefineSettings, "refinement", REFINEMENT, without=("num_classes",))
@@ -80,7 +101,9 @@ def label(
 
     Writes voc/<image>.png, summary/<image>.json and one folder for each further format.
     """
-    files = image_files(images)
+    found = find_images(images)
+    found.tell(quiet=quiet)
+    files = found.files
     loaded = open_bundle(bundle)
     labeler = Labeler(
         loaded,
@@ -103,13 +126,16 @@ def label(
         for name, path in files.items()
     ]
     # Label the images, then write what spans all of them
-    inputs = [*images, image_labels, outputs.ground_truth]
+    known = None if image_labels == FOLDERS else image_labels
+    inputs = [*images, known, outputs.ground_truth]
     settings = [*labeler.settings, session]
     with open_output(out, "label", run, inputs=inputs, bundle=loaded, settings=settings) as folder:
         work = _work(files, labeler, find_present, writer, truth)
         outcome = run_batch(tasks, work, folder, run, quiet=quiet)
         writer.finish(folder, files, outcome)
-    outcome.finish(quiet=quiet, json_file=json_file, runs_on=labeler.runs_on)
+    outcome.finish(
+        quiet=quiet, json_file=json_file, runs_on=labeler.runs_on, left_out=found.counts()
+    )
 
 
 def _work(
@@ -139,6 +165,8 @@ def _image_labels(path: Path | None, classes: Sequence[str]) -> ImageLabelSource
     """Read image-level labels; without a path, the classes are predicted. Raises LabelError."""
     if path is None:
         return lambda image_id: None
+    if path == FOLDERS and not path.exists():
+        return lambda image_id: labels_of_folders(image_id, classes)
     known = read_image_labels(path, classes)
 
     def find(image_id: str) -> NDArray[np.bool_]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from samrefine_rt.cli.grouped import Function, option
-from samrefine_rt.cli.options import ExistingFolder, format_option
-from samrefine_rt.cli.outputs import BASE_FORMAT, GroundTruth, LabelWriter
+from samrefine_rt.cli.options import LabelFolder, format_option
+from samrefine_rt.cli.outputs import GroundTruth, LabelWriter
 from samrefine_runtime.errors import SettingsError
-from samrefine_runtime.formats import LABEL_FORMATS
+from samrefine_runtime.formats import BASE_FORMAT, LABEL_FORMATS
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def label_output_options(command: Function) -> Function:
     for declare in (
         option(
             "--ground-truth",
-            type=ExistingFolder,
+            type=LabelFolder(),
             help="Label PNGs, <id>.png, that the report compares with.",
         ),
         option("--report", is_flag=True, help="Also write report.html, which shows each step."),

@@ -14,11 +14,17 @@ from typing import Any, Generic, TypeVar
 import click
 
 from samrefine_rt import __version__
+from samrefine_rt.cli.bundles import warn
 from samrefine_rt.cli.grouped import GENERAL, RUNNING, Function, option
 from samrefine_runtime import backends
 from samrefine_runtime.backends import SessionOptions
-from samrefine_runtime.errors import OutputError, printable
+from samrefine_runtime.errors import InputError, OutputError, SettingsError, printable
+from samrefine_runtime.formats import BASE_FORMAT, LABEL_FORMATS
+from samrefine_runtime.formats.image_list import read_image_list
+from samrefine_runtime.image import IMAGE_SUFFIXES
+from samrefine_runtime.names import ByImage, listed_id
 from samrefine_runtime.registry import Registry
+from samrefine_runtime.runs import HIDDEN, IMAGE, Task
 from samrefine_runtime.runs.results_file import (
     check_replaceable,
     format_results,
@@ -33,6 +39,9 @@ ExistingPath = click.Path(exists=True, path_type=Path)
 
 STDOUT = "-"
 """The value of --json that stands for stdout."""
+
+_SHOWN_NAMES = 5
+"""Listed images that a message names."""
 
 Kind = TypeVar("Kind", bound=Settings)
 
@@ -177,6 +186,19 @@ class NameList(click.ParamType):  # type: ignore[type-arg]
         return names
 
 
+class LabelFolder(click.ParamType):  # type: ignore[type-arg]
+    """A folder of label PNGs; of what a command wrote, the folder in it that holds them."""
+
+    name = "directory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the folder, which exists."""
+        folder = Path(ExistingFolder.convert(value, param, ctx))
+        labels = LABEL_FORMATS[BASE_FORMAT](folder / BASE_FORMAT, ()).path("label")
+        is_output = (folder / HIDDEN).is_dir() and labels is not None and labels.parent.is_dir()
+        return labels.parent if is_output and labels is not None else folder
+
+
 def session_options(command: Function) -> Function:
     """Declare --backend and --threads, handed on as SessionOptions `session`."""
 
@@ -204,21 +226,55 @@ class RunOptions:
     """Whether results that are there are made again."""
     only_failed: bool = False
     """Whether only inputs that failed before are worked on."""
+    only: Path | None = None
+    """List of the images that are worked on, None for all."""
+
+    def chosen(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        """Return the tasks of listed images; listed images that are none of them are told of.
+
+        Raises:
+            SettingsError: the list cannot be read, or no task is listed.
+        """
+        if self.only is None:
+            return tasks
+        try:
+            listed = [listed_id(name, IMAGE_SUFFIXES) for name in read_image_list(self.only)]
+        except InputError as error:
+            raise SettingsError(str(error)) from error
+        # Which of the listed names each task is, if any
+        names = ByImage({name: name for name in listed})
+        found = {task.key: names.get(task.key.removeprefix(IMAGE)) for task in tasks}
+        unknown = [name for name in listed if name not in found.values()]
+        some = ", ".join(unknown[:_SHOWN_NAMES]) + (", ..." if unknown[_SHOWN_NAMES:] else "")
+        if len(unknown) == len(listed):
+            raise SettingsError(f"{self.only}: none of the images is listed (it lists {some})")
+        if unknown:
+            warn(f"{self.only}: {len(unknown)} listed images are not among the inputs: {some}")
+        return [task for task in tasks if found[task.key] is not None]
 
 
 def run_options(command: Function) -> Function:
-    """Declare --resume/--overwrite and --retry-failed, handed on as RunOptions `run`."""
+    """Declare --resume/--overwrite, --retry-failed and --only, handed on as RunOptions `run`."""
 
     @wraps(command)
-    def collected(*args: Any, overwrite: bool, retry_failed: bool, **kwargs: Any) -> Any:
-        return command(*args, run=RunOptions(overwrite, retry_failed), **kwargs)
+    def collected(
+        *args: Any, overwrite: bool, retry_failed: bool, only: Path | None, **kwargs: Any
+    ) -> Any:
+        return command(*args, run=RunOptions(overwrite, retry_failed, only), **kwargs)
 
+    decorated = option(
+        "--only",
+        type=ExistingFile,
+        group=RUNNING,
+        help="Work only on the images that a list names: one per line, or a CSV file with a column "
+        "image.",
+    )(collected)
     decorated = option(
         "--retry-failed",
         is_flag=True,
         group=RUNNING,
         help="Work only on inputs that failed before (failures.jsonl).",
-    )(collected)
+    )(decorated)
     return option(  # type: ignore[return-value]
         "--overwrite/--resume",
         default=False,

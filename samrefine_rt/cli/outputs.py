@@ -13,7 +13,7 @@ from samrefine_rt.cli.bundles import warn
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.class_names import BACKGROUND, FILE_NAME, write_classes
 from samrefine_runtime.errors import InputError
-from samrefine_runtime.formats import LABEL_FORMATS, LabelFormat
+from samrefine_runtime.formats import BASE_FORMAT, LABEL_FORMATS, LabelFormat
 from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.labels import LabelMap, read_label
 from samrefine_runtime.report import (
@@ -26,9 +26,6 @@ from samrefine_runtime.report import (
 from samrefine_runtime.report.overlay import draw_label, write_picture
 from samrefine_runtime.results import LabelResult, RefineResult
 from samrefine_runtime.runs import IMAGE, OutputFolder, Task
-
-BASE_FORMAT = "voc"
-"""The format that is always written: all others are made from it."""
 
 SUMMARY, OVERLAY, REPORT = "summary", "overlay", f"report {VERSION}"
 """Kinds of output of an image beside its label formats; entries of the report are made anew where

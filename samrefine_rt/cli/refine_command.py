@@ -10,16 +10,18 @@ from typing import Protocol
 
 import click
 
-from samrefine_rt.cli.batch import Advance, Write, image_files, run_batch
+from samrefine_rt.cli.batch import Advance, Write, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.classes import classes_beside, classes_option, names_of
 from samrefine_rt.cli.grouped import MASKS, REFINEMENT, GroupedCommand, option
+from samrefine_rt.cli.images import find_images
 from samrefine_rt.cli.label_options import LabelOutputs, label_output_options
 from samrefine_rt.cli.options import (
     ExistingFolder,
     ExistingPath,
     Folder,
     Given,
+    LabelFolder,
     RunOptions,
     bundle_option,
     output_options,
@@ -40,6 +42,7 @@ from samrefine_runtime.formats import (
 )
 from samrefine_runtime.image import ReadAhead, RgbImage
 from samrefine_runtime.labels import LabelMap, read_label
+from samrefine_runtime.listing import files_in
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.names import image_id
 from samrefine_runtime.pipeline import PROMPTS
@@ -66,8 +69,8 @@ ReadImage = Callable[[], RgbImage]
 @option(
     "--pseudo-labels",
     required=True,
-    type=ExistingFolder,
-    help="The pseudo labels: PNGs, <id>.png.",
+    type=LabelFolder(),
+    help="The pseudo labels: PNGs, <id>.png, or what label or refine wrote.",
 )
 @option(
     "--images", type=ExistingFolder, help="Images with the same ids; with --bundle, or to draw."
@@ -135,7 +138,7 @@ def refine(
 
 def _label_files(folder: Path) -> dict[str, Path]:
     """List the label files of a folder by id, sorted. Raises SettingsError if there is none."""
-    files = {image_id(path): path for path in sorted(folder.glob("*.png")) if path.name[0] != "."}
+    files = {image_id(path, folder): path for path in files_in(folder, {".png"})}
     if not files:
         raise SettingsError(f"no .png labels in {folder}")
     return files
@@ -252,7 +255,7 @@ class Images:
 
     def __init__(self, folder: Path | None):
         self.folder = folder
-        self.paths = {} if folder is None else image_files([folder])
+        self.paths = {} if folder is None else find_images([folder]).files
         self._ahead = ReadAhead(list(self.paths.values()))
 
     def path(self, name: str) -> Path:

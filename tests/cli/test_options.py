@@ -70,8 +70,8 @@ def test_every_setting_with_help_is_an_option() -> None:
 
 
 SHARED = {
-    "--bundle", "--out", "--backend", "--threads", "--overwrite", "--retry-failed", "--json",
-    "--quiet", "--verbose", "--help",
+    "--bundle", "--out", "--backend", "--threads", "--overwrite", "--retry-failed", "--only",
+    "--json", "--quiet", "--verbose", "--help",
 }  # fmt: skip
 
 

@@ -479,6 +479,10 @@ def test_names_beside_the_pseudo_labels(
     assert run(*source).exit_code == 0
     assert (out / "classes.txt").read_text() == (first.parent / "classes.txt").read_text()
     table = run("evaluate", out / "voc", first).stdout
+    # An output folder stands for the labels in it
+    assert run("evaluate", out, first.parent).stdout == table
+    source[2] = first.parent
+    assert "2 skipped" in run(*source).stderr
     assert [line.split()[0] for line in table.splitlines()[1:5]] == [
         "background", "red", "green", "blue",
     ]  # fmt: skip

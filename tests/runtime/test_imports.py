@@ -94,6 +94,7 @@ LAYERS = (
         "image_file",
         "inputs",
         "labels",
+        "listing",
         "names",
         "png",
         "registry",

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samrefine_runtime.names import ByImage, file_name, image_id, listed_id
@@ -79,6 +79,7 @@ def test_lists_may_name_more_or_fewer_folders(image: str, expected: str | None) 
     assert dict(found) == listed
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text("ab/", min_size=1, max_size=5), st.integers(), min_size=1))
 def test_what_is_listed_is_found_by_its_own_name(listed: dict[str, int]) -> None:
     assert all(ByImage(listed)[name] == value for name, value in listed.items())

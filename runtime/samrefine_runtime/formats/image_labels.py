@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.arguments import unknown_class
+from samrefine_runtime.class_names import BACKGROUND
 from samrefine_runtime.errors import ImageLabelsError, LabelError
 from samrefine_runtime.formats.jsonfile import read_json
 from samrefine_runtime.image import IMAGE_SUFFIXES
@@ -65,6 +66,22 @@ def read_image_labels(path: str | Path, classes: Sequence[str]) -> ImageLabels:
     if not labels:
         raise ImageLabelsError(f"{source}: lists no images")
     return labels
+
+
+def labels_of_folders(image_id: str, classes: Sequence[str]) -> NDArray[np.bool_]:
+    """Return the class (C,) bool of an image that lies in a folder of that name, as "cats/1".
+
+    Of several such folders the innermost counts; "background" is no class.
+
+    Raises:
+        LabelError: no folder of the id is called as a class.
+    """
+    folders = image_id.split("/")[:-1]
+    named = [name for name in folders if name in (*classes, BACKGROUND)]
+    if not named:
+        what = unknown_class(folders[-1], classes) if folders else "no folder in its id"
+        raise LabelError(f"{image_id}: {what}; the folder of an image must be called as its class")
+    return np.array([name == named[-1] for name in classes], bool)
 
 
 def _entries(source: Path, classes: Sequence[str]) -> Iterable[_Entry]:
