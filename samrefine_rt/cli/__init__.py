@@ -13,7 +13,7 @@ from samrefine_rt import __version__
 from samrefine_runtime.errors import SamrefineError, message_of
 
 _COMMANDS = (
-    *("demo", "export", "build", "inspect", "masks", "refine", "label", "evaluate"),
+    *("demo", "export", "build", "inspect", "label", "refine", "segment", "masks", "evaluate"),
     *("verify", "bench", "doctor"),
 )
 """Subcommands in the order of a user's work: `x` is the function `x` of module `x_command`."""

@@ -46,6 +46,12 @@ class LabelOutputs:
 
 def label_output_options(command: Function) -> Function:
     """Declare --format, --overlay, --report and --ground-truth, handed on as `outputs`."""
+    text = "Label PNGs, <id>.png, that the report compares with."
+    return option("--ground-truth", type=LabelFolder(), help=text)(unscored_output_options(command))
+
+
+def unscored_output_options(command: Function) -> Function:
+    """Declare --format, --overlay and --report, handed on as `outputs`."""
 
     @wraps(command)
     def collected(
@@ -53,7 +59,7 @@ def label_output_options(command: Function) -> Function:
         formats: tuple[str, ...],
         overlay: bool,
         report: bool,
-        ground_truth: Path | None,
+        ground_truth: Path | None = None,
         **kwargs: Any,
     ) -> Any:
         outputs = LabelOutputs(formats, overlay, report, ground_truth)
@@ -62,11 +68,6 @@ def label_output_options(command: Function) -> Function:
     decorated: Any = collected
     # click lists the option declared last first
     for declare in (
-        option(
-            "--ground-truth",
-            type=LabelFolder(),
-            help="Label PNGs, <id>.png, that the report compares with.",
-        ),
         option("--report", is_flag=True, help="Also write report.html, which shows each step."),
         option("--overlay", is_flag=True, help="Also draw overlays/<id>.jpg."),
         format_option(LABEL_FORMATS, BASE_FORMAT),

@@ -1,4 +1,4 @@
-"""The files of labels that `label`, `refine` and `demo` write: one folder per format."""
+"""The files of labels that `label`, `refine`, `segment` and `demo` write: one folder per format."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from samrefine_runtime.report import (
 from samrefine_runtime.report.overlay import draw_label, write_picture
 from samrefine_runtime.results import LabelResult, RefineResult
 from samrefine_runtime.runs import IMAGE, OutputFolder, Task
+from samrefine_runtime.segment import SegmentResult
 
 SUMMARY, OVERLAY, REPORT = "summary", "overlay", f"report {VERSION}"
 """Kinds of output of an image beside its label formats; entries of the report are made anew where
@@ -126,7 +127,7 @@ class LabelWriter:
         name: str,
         path: Path,
         image: RgbImage | None,
-        result: LabelResult | RefineResult,
+        result: LabelResult | RefineResult | SegmentResult,
         ground_truth: LabelMap | None = None,
     ) -> None:
         """Write all files of one image.
@@ -144,7 +145,11 @@ class LabelWriter:
         """
         self._write_label(staging, name, path, image, result.label, self.kinds)
         if REPORT in self.kinds and image is not None:
-            entry = ReportEntry.of(name, image, result, ground_truth, side=self.picture_side)
+            entry = (
+                ReportEntry.of_label(name, image, result.label, side=self.picture_side)
+                if isinstance(result, SegmentResult)
+                else ReportEntry.of(name, image, result, ground_truth, side=self.picture_side)
+            )
             entry.write(_entry(staging, name))
         summary = {"image": path.name, **result.summary(self.classes[1:])}
         write_bytes(_summary(staging, name), (json.dumps(summary, indent=2) + "\n").encode())

@@ -22,6 +22,7 @@ COMMANDS = [
     "masks",
     "refine",
     "label",
+    "segment",
     "evaluate",
     "verify",
     "bench",

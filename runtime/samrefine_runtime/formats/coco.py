@@ -228,7 +228,7 @@ class CocoFile:
         annotations = content.get("annotations") if isinstance(content, dict) else None
         if not _are_objects(images) or not _are_objects(annotations):
             raise MaskFileError(f"{path}: not COCO JSON, 'images' or 'annotations' is missing")
-        self.path = Path(path)
+        self.path, self.categories = Path(path), content.get("categories")
         try:
             self._images = _images_by_name(images)
             self._annotations = _annotations_by_image(annotations, images)
@@ -237,6 +237,10 @@ class CocoFile:
 
     def __contains__(self, image_id: object) -> bool:
         return image_id in self._images
+
+    def annotations(self, image_id: str) -> list[dict[str, Any]]:
+        """Return the annotations of an image that is in the file."""
+        return self._annotations[self._images[image_id]["id"]]
 
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the masks of one image.
@@ -251,7 +255,7 @@ class CocoFile:
         if image_id not in self._images:
             raise MaskFileError(f"{self.path}: no image {image_id}")
         image = self._images[image_id]
-        records = self._annotations[image["id"]]
+        records = self.annotations(image_id)
         # Boxes are computed from the run lengths: COCO's differ from SAM's by one pixel
         bare = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
         try:

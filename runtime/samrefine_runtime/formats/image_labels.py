@@ -205,7 +205,7 @@ def _xml_entries(folder: Path) -> Iterator[_Entry]:
     if not files:
         raise LabelError(f"{folder}: no VOC .xml files here")
     for path in files:
-        objects = _parse_xml(path).findall("object")
+        objects = parse_annotation(path).findall("object")
         names = [(item.findtext("name") or "").strip() for item in objects]
         yield str(path), image_id(path, folder), names
 
@@ -222,7 +222,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
         raise LabelError("has a DOCTYPE, which is refused")
 
 
-def _parse_xml(path: Path) -> ElementTree.Element:
+def parse_annotation(path: Path) -> ElementTree.Element:
     """Parse a VOC annotation. Raises LabelError."""
     check_file(path, LabelError)
     try:
