@@ -10,7 +10,7 @@ import click
 
 from samrefine_rt.cli.batch import described
 from samrefine_rt.cli.bundles import open_bundle
-from samrefine_rt.cli.grouped import GroupedCommand, option
+from samrefine_rt.cli.grouped import GroupedCommand, OneOf, option
 from samrefine_rt.cli.images import image_files, images_argument
 from samrefine_rt.cli.options import (
     ExistingFile,
@@ -48,7 +48,7 @@ from samrefine_runtime.image import read_image
 )
 @option(
     "--against",
-    type=click.Choice(["torch"]),
+    type=OneOf(["torch"]),
     help="Also run segment-anything in torch on the same image, once.",
 )
 @option("--checkpoint", type=ExistingFile, help="Of the bundle's SAM, for --against torch.")

@@ -14,7 +14,6 @@ from samrefine_rt.cli.batch import Advance, Write, described, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.grouped import GroupedCommand, option
 from samrefine_rt.cli.options import (
-    STDOUT,
     Folder,
     RunOptions,
     output_options,
@@ -85,7 +84,7 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
         writer.finish(folder, files, outcome)
     figures = {name: score.to_json() for name, score in scores.items()}
     overall = _overall(list(scores.values()))
-    if not quiet and str(json_file) != STDOUT:
+    if not quiet:
         _print_table(figures, overall)
         click.echo(f"\nreport  {out / 'report.html'}\nlabels  {out / BASE_FORMAT}")
         for line in described(labeler.runs_on):

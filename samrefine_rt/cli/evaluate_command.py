@@ -12,11 +12,9 @@ from samrefine_rt.cli.bundles import warn
 from samrefine_rt.cli.classes import classes_beside, classes_option, names_of
 from samrefine_rt.cli.grouped import GroupedCommand, option
 from samrefine_rt.cli.options import (
-    STDOUT,
     LabelFolder,
-    json_option,
     progress_bar,
-    quiet_option,
+    results_options,
     write_results,
 )
 from samrefine_runtime.class_names import BACKGROUND
@@ -41,8 +39,7 @@ _SHOWN_IDS = 5
     f"[default: those with a name, else {len(VOC_CLASSES)}]",
 )
 @classes_option("What the classes are called.  [default: classes.txt beside the labels]")
-@json_option
-@quiet_option
+@results_options
 def evaluate(
     predictions: Path,
     ground_truth: Path,
@@ -63,8 +60,7 @@ def evaluate(
         num_classes=num_classes,
         beside=_beside(predictions, ground_truth) if classes is None else None,
     )
-    to_stdout = str(json_file) == STDOUT
-    with progress_bar(quiet or to_stdout) as progress:
+    with progress_bar(quiet) as progress:
         result = compare(predictions, ground_truth, len(names) + 1, progress)
     is_printed = write_results({"classes": [BACKGROUND, *names], **result.to_json()}, json_file)
     if not quiet and not is_printed:

@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from samrefine_rt import __version__
 from samrefine_rt.cli.bundles import warn
-from samrefine_rt.cli.grouped import GENERAL, RUNNING, Function, option
+from samrefine_rt.cli.grouped import GENERAL, RUNNING, Function, OneOf, option
 from samrefine_runtime import backends
 from samrefine_runtime.backends import SessionOptions
-from samrefine_runtime.errors import InputError, OutputError, SettingsError, printable
+from samrefine_runtime.errors import (
+    InputError,
+    OutputError,
+    SettingsError,
+    did_you_mean,
+    printable,
+)
 from samrefine_runtime.formats import BASE_FORMAT, LABEL_FORMATS
 from samrefine_runtime.formats.image_list import read_image_list
 from samrefine_runtime.image import IMAGE_SUFFIXES
@@ -133,7 +140,7 @@ def _type(domain: Domain, default: Any, choices: Mapping[str, str]) -> dict[str,
     if domain.kind is bool:
         return {"is_flag": True, "flag_value": not default, "type": bool}
     if domain.kind is str:
-        return {"type": click.Choice(list(choices))}
+        return {"type": OneOf(list(choices))}
     least = domain.least if domain.has_least else None
     most = domain.most if domain.has_most else None
     if least is None and most is None:
@@ -181,9 +188,20 @@ class NameList(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, tuple):
             return value
         names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
-        if not names or not all(name in self.registry for name in names):
-            self.fail(f"{value!r}, expected one or more of {', '.join(self.registry)}", param, ctx)
+        unknown = next((name for name in names if name not in self.registry), None)
+        if unknown is not None or not names:
+            hint = did_you_mean(unknown, self.registry) if unknown else ""
+            known = ", ".join(self.registry)
+            self.fail(f"{value!r}, expected one or more of {known}{hint}", param, ctx)
         return names
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that the last of the given ones may become."""
+        before, comma, last = incomplete.rpartition(",")
+        names = (name for name in self.registry if name.startswith(last))
+        return [CompletionItem(f"{before}{comma}{name}") for name in names]
 
 
 class LabelFolder(click.ParamType):  # type: ignore[type-arg]
@@ -210,7 +228,7 @@ def session_options(command: Function) -> Function:
     decorated = settings_options(SessionOptions, "session", RUNNING)(collected)
     return option(  # type: ignore[return-value]
         "--backend",
-        type=click.Choice(backends.names()),
+        type=OneOf(backends.names()),
         default=backends.AUTO,
         show_default=True,
         group=RUNNING,
@@ -284,6 +302,17 @@ def run_options(command: Function) -> Function:
     )(decorated)
 
 
+def results_options(command: Function) -> Function:
+    """Declare --json and -q: JSON on stdout stands alone, as if -q were given too."""
+
+    @wraps(command)
+    def collected(*args: Any, quiet: bool, json_file: Path | None, **kwargs: Any) -> Any:
+        is_alone = str(json_file) == STDOUT
+        return command(*args, quiet=quiet or is_alone, json_file=json_file, **kwargs)
+
+    return json_option(quiet_option(collected))  # type: ignore[return-value]
+
+
 def json_option(command: Function) -> Function:
     """Declare --json, handed on as the path `json_file`: None, a file, or - for stdout."""
     return option(
@@ -345,14 +374,8 @@ def output_options(command: Function) -> Function:
             return command(*args, **kwargs)
 
     text = "Verbose output, such as which backend runs each graph."
-    decorated: Any = with_logging
-    for declare in (
-        option("-v", "--verbose", count=True, group=GENERAL, help=text),
-        quiet_option,
-        json_option,
-    ):
-        decorated = declare(decorated)
-    return decorated  # type: ignore[no-any-return]
+    verbose = option("-v", "--verbose", count=True, group=GENERAL, help=text)
+    return results_options(verbose(with_logging))  # type: ignore[return-value]
 
 
 @contextmanager

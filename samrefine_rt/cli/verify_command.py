@@ -13,7 +13,6 @@ from samrefine_rt.cli.bundles import open_bundle, warn
 from samrefine_rt.cli.grouped import TOLERANCES, GroupedCommand, option
 from samrefine_rt.cli.images import image_files, images_argument
 from samrefine_rt.cli.options import (
-    STDOUT,
     ExistingFile,
     Given,
     output_options,
@@ -80,7 +79,7 @@ def verify(
             click.echo(line)
     for name, reason in found.not_compared.items():
         warn(f"graph {name} was not compared: {reason}")
-    _exit(found, quiet=quiet or str(json_file) == STDOUT)
+    _exit(found, quiet=quiet)
 
 
 @contextmanager
