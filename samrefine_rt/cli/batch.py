@@ -62,8 +62,11 @@ class Outcome:
         except StorageError:
             raise
         except (InputError, OutputError, BackendError, MemoryError) as error:
-            self.failed[label] = message_of(error)
-            click.echo(f"\nError: {printable(label)}: {self.failed[label]}", err=True)
+            self.failed[label] = message = message_of(error)
+            # Most messages name the file already
+            name = printable(label)
+            shown = message if message.startswith(f"{name}:") else f"{name}: {message}"
+            click.echo(f"\nError: {shown}", err=True)
 
     def finish(
         self,

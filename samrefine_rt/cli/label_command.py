@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from samrefine_rt.cli.outputs import GroundTruth, LabelWriter
 from samrefine_rt.cli.runs import open_output
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.cam import CamSettings
-from samrefine_runtime.errors import LabelError
+from samrefine_runtime.class_names import BACKGROUND
+from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.formats.image_labels import labels_of_folders, read_image_labels
 from samrefine_runtime.image import ReadAhead
 from samrefine_runtime.pipeline import PROMPTS, Labeler
@@ -48,6 +49,10 @@ Raises LabelError if the image is not listed.
 
 FOLDERS = Path("folders")
 """The value of --image-labels by which the folder of an image names its class."""
+
+
+_SHOWN = 8
+"""Classes, and folders, that a message names."""
 
 
 class ImageLabelsPath(click.ParamType):  # type: ignore[type-arg]
@@ -113,7 +118,7 @@ def label(
         session=session,
     )
     # Prepare the outputs and what is known of each image
-    find_present = _image_labels(image_labels, labeler.classes)
+    find_present = _image_labels(image_labels, labeler.classes, files)
     side = picture_side(len(files))
     writer, truth = outputs.writer(out, labeler.classes, picture_side=side), outputs.truth
     tasks = [
@@ -161,11 +166,17 @@ def _work(
     return work
 
 
-def _image_labels(path: Path | None, classes: Sequence[str]) -> ImageLabelSource:
-    """Read image-level labels; without a path, the classes are predicted. Raises LabelError."""
+def _image_labels(
+    path: Path | None, classes: Sequence[str], names: Iterable[str]
+) -> ImageLabelSource:
+    """Read image-level labels of image ids; without a path, the classes are predicted.
+
+    Raises LabelError, or SettingsError where no folder names a class.
+    """
     if path is None:
         return lambda image_id: None
     if path == FOLDERS and not path.exists():
+        _check_folders(names, classes)
         return lambda image_id: labels_of_folders(image_id, classes)
     known = read_image_labels(path, classes)
 
@@ -175,6 +186,18 @@ def _image_labels(path: Path | None, classes: Sequence[str]) -> ImageLabelSource
         return known[image_id]
 
     return find
+
+
+def _check_folders(names: Iterable[str], classes: Sequence[str]) -> None:
+    """Raise SettingsError where no image id has a folder that is called as a class."""
+    folders = {folder for name in names for folder in name.split("/")[:-1]}
+    if not folders & {*classes, BACKGROUND}:
+        found = ", ".join(sorted(folders)[:_SHOWN]) or "none"
+        known = ", ".join(classes[:_SHOWN]) + (", ..." if classes[_SHOWN:] else "")
+        raise SettingsError(
+            f"--image-labels folders: no folder is called as a class of the bundle ({known}); the "
+            f"images lie in {found}"
+        )
 
 
 def _names(find_present: ImageLabelSource, name: str, classes: Sequence[str]) -> list[str] | None:

@@ -179,6 +179,11 @@ def test_folders_name_the_classes(photos: Path, out: Path, lively_bundle: Path) 
     (photos / "blue").rename(photos / "blu")
     result = run(*arguments, "--image-labels", "folders")
     assert "blu/1: unknown class 'blu', did you mean blue?" in result.stderr
+    (photos / "red").rename(photos / "rot")
+    assert failed(run(*arguments, "--image-labels", "folders"), 2) == (
+        "--image-labels folders: no folder is called as a class of the bundle (red, green, blue); "
+        "the images lie in blu, more, rot"
+    )
 
 
 def test_a_folder_of_background_has_no_class(

@@ -21,7 +21,8 @@ class YoloBoxes(BoxFormat):
     """A folder of `<id>.txt`: `class x y width height` as fractions, x and y of the centre.
 
     Of a polygon (`class x y x y ...`) the box around it is taken; a confidence is ignored. An image
-    without boxes has an empty file. The classes come from `classes.txt` in the folder or above it.
+    without boxes has an empty file. The numbers are those of `classes.txt` in the folder or above
+    it; without one, those of the given classes.
     """
 
     expected = "a folder of YOLO labels (.txt)"
@@ -43,7 +44,9 @@ class YoloBoxes(BoxFormat):
                 f"{path}: YOLO's files number the classes; name them with --classes, or in a "
                 f"{FILE_NAME} beside them"
             )
-        self.classes = classes or (read_classes(named) if named is not None else ())
+        # What the files' numbers mean, whatever order the label values are to have
+        self._names = classes or () if named is None else read_classes(named)
+        self.classes = classes or self._names
 
     def listed(self, image_id: str) -> list[Box]:
         """Read the lines of an image's file. Raises LabelError."""
@@ -75,15 +78,13 @@ class YoloBoxes(BoxFormat):
                 f"{where}: {short(' '.join(row))}, expected class x y width height, or class and a "
                 "polygon"
             )
-        if not 0 <= index < len(self.classes):
-            raise LabelError(f"{where}: class {index}, expected 0 to {len(self.classes) - 1}")
+        if not 0 <= index < len(self._names):
+            raise LabelError(f"{where}: class {index}, expected 0 to {len(self._names) - 1}")
         if is_polygon:
             across, down = values[0::2], values[1::2]
-            return Box(self.classes[index], min(across), min(down), max(across), max(down))
+            return Box(self._names[index], min(across), min(down), max(across), max(down))
         x, y, width, height = values[:4]
-        return Box(
-            self.classes[index], x - width / 2, y - height / 2, x + width / 2, y + height / 2
-        )
+        return Box(self._names[index], x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
 
 def _label_files(folder: Path) -> list[Path]:
