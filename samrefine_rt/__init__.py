@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from samrefine_runtime.sam.generator import MaskGenerator
     from samrefine_runtime.sam.predictor import Predictor
     from samrefine_runtime.sam.settings import GeneratorSettings
+    from samrefine_runtime.segment import Segmenter
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ __all__ = [
     "Predictor",
     "RefineSettings",
     "SamrefineError",
+    "Segmenter",
     "SessionOptions",
     "bench",
     "build_engines",
@@ -62,6 +64,7 @@ _HOMES = {
     "Predictor": "sam.predictor",
     "RefineSettings": "refine",
     "SamrefineError": "errors",
+    "Segmenter": "segment",
     "SessionOptions": "backends",
     "bench": "diagnosis.bench",
     "build_engines": "engines",

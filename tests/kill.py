@@ -20,6 +20,7 @@ from typing import Any
 import click
 import numpy as np
 
+from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.labels import write_label
 from samrefine_runtime.runs import HIDDEN
 from tests.command import write_image
@@ -47,7 +48,10 @@ def scenarios(folder: Path, bundle: Path) -> dict[str, Scenario]:
     for number in range(IMAGES):
         write_image(folder / "images" / f"{number:02}.png", number)
         write_label(folder / "labels" / f"{number:02}.png", label)
-    images, labels = str(folder / "images"), str(folder / "labels")
+        annotation = "<annotation><object><name>red</name><bndbox><xmin>7</xmin><ymin>7</ymin>"
+        annotation += "<xmax>20</xmax><ymax>20</ymax></bndbox></object></annotation>"
+        write_bytes(folder / "boxes" / f"{number:02}.xml", annotation.encode())
+    images, labels, boxes = (str(folder / name) for name in ("images", "labels", "boxes"))
     common = ("--bundle", str(bundle), "--threads", "1", "-q")
     return {
         "label": Scenario(
@@ -57,8 +61,13 @@ def scenarios(folder: Path, bundle: Path) -> dict[str, Scenario]:
         ),
         "refine": Scenario(
             ("refine", "--pseudo-labels", labels, "--images", images, *common),
-            ("--points-per-side", "2", "--min-trust", "0"),
-            ("--points-per-side", "3", "--min-trust", "1"),
+            ("--points-per-side", "2", "--min-trust", "0", "--format", "coco,yolo", "--overlay"),
+            ("--points-per-side", "3", "--min-trust", "1", "--format", "labelme", "--report"),
+        ),
+        "segment": Scenario(
+            ("segment", images, "--boxes", boxes, *common),
+            ("--classes", "red,blue", "--format", "coco,labelme", "--masks-format", "png,coco"),
+            ("--classes", "blue,red", "--format", "yolo", "--masks-format", "records"),
         ),
         "masks": Scenario(
             ("masks", images, *common),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 def printable(text: object) -> str:
     """Return a text with its control characters escaped, as one line that is safe to print.
@@ -19,6 +22,13 @@ def printable(text: object) -> str:
 def message_of(error: BaseException) -> str:
     """Return what an error says as one line that is safe to print."""
     return printable(error) or ("out of memory" if isinstance(error, MemoryError) else repr(error))
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return ", did you mean ...?" with the known name that is most like one, "" if none is."""
+    # Two of three letters are not alike: "gpu" is not meant to be "cpu"
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.7)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 _LONGEST_MESSAGE = 500

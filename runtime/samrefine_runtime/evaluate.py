@@ -14,6 +14,7 @@ from samrefine_runtime.checks import StrPath, as_path
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.image import row_strips
 from samrefine_runtime.labels import IGNORE, MAX_CLASS, VOC_CLASSES, LabelMap, read_label
+from samrefine_runtime.listing import files_in
 from samrefine_runtime.names import image_id
 from samrefine_runtime.settings import Domain
 
@@ -81,6 +82,8 @@ def evaluate(
 ) -> Evaluation:
     """Compare every `<id>.png` of a ground-truth folder with its namesake in `predictions`.
 
+    Folders in the ground truth are part of the ids.
+
     One confusion matrix covers the whole set: 255 in the ground truth is ignored, 255 in a
     prediction counts as background. Images that cannot be compared are skipped.
 
@@ -102,7 +105,7 @@ def evaluate(
         if not folder.is_dir():
             raise SettingsError(f"{folder}: no such folder")
     # Hidden files are skipped: macOS adds `._` files with the suffix of the original
-    references = sorted(path for path in ground_truth.glob("*.png") if path.name[0] != ".")
+    references = files_in(ground_truth, {".png"})
     if not references:
         raise SettingsError(f"{ground_truth}: no PNG label maps here")
     # total (C, C): the pixels of all images are added up before any ratio, as VOC does
@@ -110,14 +113,15 @@ def evaluate(
     missing: list[str] = []
     skipped: list[str] = []
     for done, reference in enumerate(references, 1):
-        prediction = predictions / f"{image_id(reference)}.png"
+        name = image_id(reference, ground_truth)
+        prediction = predictions / f"{name}.png"
         if prediction.is_file():
             try:
                 total += _compare_files(prediction, reference, num_classes)
             except LabelError as error:
                 skipped.append(str(error))
         else:
-            missing.append(reference.stem)
+            missing.append(name)
         step(done, len(references))
     return Evaluation(total, len(references) - len(missing) - len(skipped), missing, skipped)
 

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from samrefine_runtime.arguments import BundleLike, LabelLike, as_bundle, as_label
 from samrefine_runtime.checks import described
 from samrefine_runtime.errors import LabelError, SettingsError
-from samrefine_runtime.labels import IGNORE, MAX_CLASS, LabelMap, check_label, count_values
+from samrefine_runtime.labels import (
+    IGNORE,
+    MAX_CLASS,
+    VOC_CLASSES,
+    LabelMap,
+    check_label,
+    count_values,
+)
 from samrefine_runtime.masks.masks import Masks, Spans, strips
 from samrefine_runtime.settings import Settings, choice, real, settings_of, whole
 from samrefine_runtime.trust import CAUTIOUS, is_trusted
@@ -63,7 +70,8 @@ class RefineSettings(Settings):
         None,
         2,
         MAX_CLASS + 1,
-        help="Classes with background; a higher class is an error.",
+        help="Classes with background; a higher class is an error.  "
+        f"[default: those with a name, else {len(VOC_CLASSES)}]",
         changes_result=False,
     )
     """Number of classes with background; a higher class in the pseudo label is an error. None: any

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar, cast
 
-from samrefine_runtime.errors import SettingsError
+from samrefine_runtime.errors import SettingsError, did_you_mean
 
 Thing = TypeVar("Thing")
 
@@ -48,10 +47,9 @@ class Registry(Generic[Thing]):
         """Raise SettingsError unless `name` is registered; suggests what may have been meant."""
         if name in self._homes:
             return
-        close = difflib.get_close_matches(str(name), self._homes, n=1)
-        hint = f", did you mean {close[0]}?" if close else ""
         raise SettingsError(
-            f"{self.kind} is {name!r}, expected one of {', '.join(self._homes)}{hint}"
+            f"{self.kind} is {name!r}, expected one of {', '.join(self._homes)}"
+            f"{did_you_mean(name, self._homes)}"
         )
 
     def add(self, name: str, thing: Thing) -> None:

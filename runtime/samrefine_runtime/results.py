@@ -15,25 +15,13 @@ from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.trust import image_trust
 
 
-@dataclass(frozen=True)
-class LabelResult:
-    """Result of one labelled image of H x W pixels: labels, CAM, masks and times."""
+class Refined:
+    """What is known of every image whose pseudo label was refined."""
 
     label: LabelMap
-    """Refined label (H, W) uint8."""
     pseudo_label: LabelMap
-    """Pseudo label (H, W) uint8, from the CAM before refinement."""
-    cam: CamResult
-    """Activation maps and class probabilities."""
     masks: Masks
-    """All masks of the image."""
     seconds: Mapping[str, float]
-    """Time of each stage in seconds: cam, masks, refine."""
-
-    @property
-    def confidence(self) -> NDArray[np.float32]:
-        """Confidence (H, W) float32 of the pseudo label, 0 to 1; computed at each call."""
-        return self.cam.label()[1]
 
     @property
     def changed(self) -> float:
@@ -56,7 +44,7 @@ class LabelResult:
                 classes[i - 1]: {
                     "pseudo_label_pixels": int(before[i]),
                     "pixels": int(after[i]),
-                    "probability": float(self.cam.probabilities[i - 1]),
+                    **self._class_figures(i),
                 }
                 for i in present
             },
@@ -65,3 +53,45 @@ class LabelResult:
             "masks": len(self.masks),
             "seconds": {stage: round(taken, 3) for stage, taken in self.seconds.items()},
         }
+
+    def _class_figures(self, value: int) -> dict[str, float]:
+        """Return what else is known of the class of a label value."""
+        return {}
+
+
+@dataclass(frozen=True)
+class RefineResult(Refined):
+    """Result of one refined pseudo label of H x W pixels."""
+
+    label: LabelMap
+    """Refined label (H, W) uint8."""
+    pseudo_label: LabelMap
+    """Pseudo label (H, W) uint8, as it was given."""
+    masks: Masks
+    """All masks of the image."""
+    seconds: Mapping[str, float]
+    """Time of each stage in seconds: masks, refine."""
+
+
+@dataclass(frozen=True)
+class LabelResult(Refined):
+    """Result of one labelled image of H x W pixels: labels, CAM, masks and times."""
+
+    label: LabelMap
+    """Refined label (H, W) uint8."""
+    pseudo_label: LabelMap
+    """Pseudo label (H, W) uint8, from the CAM before refinement."""
+    cam: CamResult
+    """Activation maps and class probabilities."""
+    masks: Masks
+    """All masks of the image."""
+    seconds: Mapping[str, float]
+    """Time of each stage in seconds: cam, masks, refine."""
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """Confidence (H, W) float32 of the pseudo label, 0 to 1; computed at each call."""
+        return self.cam.label()[1]
+
+    def _class_figures(self, value: int) -> dict[str, float]:
+        return {"probability": float(self.cam.probabilities[value - 1])}

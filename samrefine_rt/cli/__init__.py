@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from samrefine_rt import __version__
+from samrefine_rt.cli.grouped import SuggestingGroup
 from samrefine_runtime.errors import SamrefineError, message_of
 
 _COMMANDS = (
-    *("demo", "export", "build", "inspect", "masks", "refine", "label", "evaluate"),
+    *("demo", "export", "build", "inspect", "label", "refine", "segment", "masks", "evaluate"),
     *("verify", "bench", "doctor"),
 )
 """Subcommands in the order of a user's work: `x` is the function `x` of module `x_command`."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """Imports a subcommand's module only when it runs, and turns errors into one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -37,6 +39,12 @@ class LazyGroup(click.Group):
         """Write the subcommands with the first line of their help, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, _one_liner(name)) for name in _COMMANDS])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the subcommands that begin so, without importing them, and options."""
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        names = [name for name in _COMMANDS if name.startswith(incomplete)]
+        return [*(CompletionItem(name, help=_one_liner(name)) for name in names), *options]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a SamrefineError becomes one line on stderr and its exit code."""

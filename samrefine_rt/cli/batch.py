@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,13 +21,10 @@ from samrefine_runtime.errors import (
     BackendError,
     InputError,
     OutputError,
-    SettingsError,
     StorageError,
     message_of,
     printable,
 )
-from samrefine_runtime.image import IMAGE_SUFFIXES
-from samrefine_runtime.names import image_id
 from samrefine_runtime.runs import IMAGE, Glances, OutputFolder, Task
 
 Advance = Callable[[float], None]
@@ -65,8 +62,11 @@ class Outcome:
         except StorageError:
             raise
         except (InputError, OutputError, BackendError, MemoryError) as error:
-            self.failed[label] = message_of(error)
-            click.echo(f"\nError: {printable(label)}: {self.failed[label]}", err=True)
+            self.failed[label] = message = message_of(error)
+            # Most messages name the file already
+            name = printable(label)
+            shown = message if message.startswith(f"{name}:") else f"{name}: {message}"
+            click.echo(f"\nError: {shown}", err=True)
 
     def finish(
         self,
@@ -113,40 +113,6 @@ def described(runs_on: Mapping[str, RunsOn]) -> list[str]:
     return lines + [f"not {', '.join(each)}: {printable(why)}" for why, each in passed_over.items()]
 
 
-def image_files(paths: Sequence[Path]) -> dict[str, Path]:
-    """Find images by id (`names.image_id`), in the order given; folders are sorted.
-
-    Raises:
-        SettingsError: there is no image, or two have the same id, so that their outputs collide.
-    """
-    found: dict[str, Path] = {}
-    for path in (file for given in paths for file in _images_in(given)):
-        known = found.setdefault(image_id(path), path)
-        if known != path:
-            raise SettingsError(
-                f"{known} and {path} would both be written as {image_id(path)}; "
-                "give them different names or separate output folders"
-            )
-    if not found:
-        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise SettingsError(f"no images in {', '.join(map(str, paths))} (expected {kinds})")
-    return found
-
-
-def _images_in(path: Path) -> Iterable[Path]:
-    """List the images of a folder by suffix, hidden files aside; a file stands for itself.
-
-    What is no file, such as a link that leads nowhere, is listed too: reading it says what it is.
-    """
-    if not path.is_dir():
-        return [path]
-    return sorted(
-        file
-        for file in path.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."
-    )
-
-
 def run_batch(
     tasks: Sequence[Task], work: Work, folder: OutputFolder, options: RunOptions, *, quiet: bool
 ) -> Outcome:
@@ -159,12 +125,15 @@ def run_batch(
         tasks: the inputs.
         work: what is done for each.
         folder: where the outputs go; what is there already is not made again.
-        options: whether to make it again all the same, or to do only what failed before.
+        options: whether to make it again all the same, or to do only what failed before or what
+            is listed.
         quiet: whether to hide the progress bar.
 
     Raises:
+        SettingsError: none of the inputs is listed.
         StorageError: the disk takes no more.
     """
+    tasks = options.chosen(tasks)
     if options.only_failed:
         tasks = [task for task in tasks if task.key in folder.failures]
     batch = _Batch(folder, work, options.overwrites)

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from samrefine_rt.cli.batch import described, image_files
+from samrefine_rt.cli.batch import described
 from samrefine_rt.cli.bundles import open_bundle
-from samrefine_rt.cli.grouped import GroupedCommand, option
+from samrefine_rt.cli.grouped import GroupedCommand, OneOf, option
+from samrefine_rt.cli.images import image_files, images_argument
 from samrefine_rt.cli.options import (
     ExistingFile,
-    ExistingPath,
     bundle_option,
     output_options,
     progress_bar,
@@ -30,7 +30,7 @@ from samrefine_runtime.image import read_image
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("images", nargs=-1, type=ExistingPath, metavar="[IMAGE|DIR]...")
+@images_argument(required=False)
 @bundle_option()
 @option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Images to run.")
 @option(
@@ -48,7 +48,7 @@ from samrefine_runtime.image import read_image
 )
 @option(
     "--against",
-    type=click.Choice(["torch"]),
+    type=OneOf(["torch"]),
     help="Also run segment-anything in torch on the same image, once.",
 )
 @option("--checkpoint", type=ExistingFile, help="Of the bundle's SAM, for --against torch.")

@@ -14,17 +14,17 @@ from samrefine_rt.cli.batch import Advance, Write, described, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.grouped import GroupedCommand, option
 from samrefine_rt.cli.options import (
-    STDOUT,
     Folder,
     RunOptions,
     output_options,
     session_options,
 )
-from samrefine_rt.cli.outputs import BASE_FORMAT, LabelWriter
+from samrefine_rt.cli.outputs import LabelWriter
 from samrefine_rt.cli.runs import open_output
 from samrefine_rt.demo import demo_images
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.evaluate import Confusion, Evaluation, confusion_matrix
+from samrefine_runtime.formats import BASE_FORMAT
 from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.names import image_id
 from samrefine_runtime.pipeline import Labeler
@@ -72,7 +72,9 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
             image, demo_image.image_labels, progress=lambda done, total: advance(done / total)
         )
         scores[task.label] = _Score.of(result, truth, len(writer.classes))
-        return lambda staging: writer.write(staging, demo_image.path, image, result, truth)
+        return lambda staging: writer.write(
+            staging, task.label, demo_image.path, image, result, truth
+        )
 
     tasks = [Task(IMAGE + name, name, writer.kinds, writer.derived) for name in files]
     # The table is of all images: each is labelled, whatever an earlier run left
@@ -82,7 +84,7 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
         writer.finish(folder, files, outcome)
     figures = {name: score.to_json() for name, score in scores.items()}
     overall = _overall(list(scores.values()))
-    if not quiet and str(json_file) != STDOUT:
+    if not quiet:
         _print_table(figures, overall)
         click.echo(f"\nreport  {out / 'report.html'}\nlabels  {out / BASE_FORMAT}")
         for line in described(labeler.runs_on):

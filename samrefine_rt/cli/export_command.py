@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from samrefine_rt.cli.grouped import GroupedCommand, option
-from samrefine_rt.cli.options import Folder, quiet_option
+from samrefine_rt.cli.classes import ClassList
+from samrefine_rt.cli.grouped import GroupedCommand, SuggestingGroup, option
+from samrefine_rt.cli.options import Folder, results_options, write_results
 from samrefine_rt.signals import exit_in_order
+from samrefine_runtime.bundle import MANIFEST
 from samrefine_runtime.errors import BackendError
 
 Checkpoint = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def export() -> None:
     """Export networks to a new or an existing bundle (needs torch)."""
 
@@ -43,7 +46,7 @@ def export() -> None:
     help="fp32 or int8 (a faster encoder on CPUs with VNNI, masks change slightly); fp16 and bf16 "
     "write further graphs beside them, for GPUs.",
 )
-@quiet_option
+@results_options
 def sam(
     model: str,
     checkpoint: Path | None,
@@ -51,6 +54,7 @@ def sam(
     random_weights: int | None,
     precision: str,
     quiet: bool,
+    json_file: Path | None,
 ) -> None:
     """Export the graphs of Segment Anything or MobileSAM."""
     module = _exporter("sam")
@@ -62,8 +66,7 @@ def sam(
         precision=precision,
         progress=lambda step: None if quiet else click.echo(f"{step} ...", err=True),
     )
-    if not quiet:
-        click.echo(f"wrote {out}", err=True)
+    _finish(out, json_file, quiet=quiet)
 
 
 @export.command(cls=GroupedCommand)
@@ -77,8 +80,10 @@ def sam(
 @option(
     "--classes",
     required=True,
-    type=Checkpoint,
-    help="File of foreground class names: one per line, or a JSON list.",
+    type=ClassList(),
+    metavar="FILE|a,b,c",
+    help="The classifier's classes in its order, without background: a file with one per line or a "
+    "JSON list, the names themselves, or voc.",
 )
 @option("--out", required=True, type=Folder, help="Bundle folder.")
 @option("--recam-predictor", type=Checkpoint, help="Weights of ReCAM's second classifier.")
@@ -101,17 +106,18 @@ def sam(
     show_default=True,
     help="fp32; fp16 and bf16 write further graphs beside it, for GPUs.",
 )
-@quiet_option
+@results_options
 def cam(
     arch: str,
     checkpoint: Path | None,
-    classes: Path,
+    classes: tuple[str, ...],
     out: Path,
     recam_predictor: Path | None,
     last_stride: int | None,
     random_weights: int | None,
     precision: str,
     quiet: bool,
+    json_file: Path | None,
 ) -> None:
     """Export a classifier for class activation maps (CAM)."""
     _exporter("cam").export_cam(
@@ -124,7 +130,13 @@ def cam(
         last_stride=last_stride,
         precision=precision,
     )
-    if not quiet:
+    _finish(out, json_file, quiet=quiet)
+
+
+def _finish(out: Path, json_file: Path | None, *, quiet: bool) -> None:
+    """Say where the bundle is; as JSON, what is in it, as `inspect` does."""
+    manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    if not write_results(manifest, json_file) and not quiet:
         click.echo(f"wrote {out}", err=True)
 
 

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from samrefine_runtime.errors import did_you_mean, printable
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 INPUT = "Input and output"
@@ -26,6 +28,29 @@ class GroupedOption(click.Option):
     def __init__(self, *arguments: Any, group: str = INPUT, **attributes: Any):
         super().__init__(*arguments, **attributes)
         self.group = group
+
+
+class SuggestingGroup(click.Group):
+    """A group of commands that says which one an unknown name may mean."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; fail as a usage error where there is none of that name."""
+        name = str(args[0])
+        if not ctx.resilient_parsing and name[:1] != "-" and self.get_command(ctx, name) is None:
+            known = self.list_commands(ctx)
+            ctx.fail(f"No such command {printable(name)!r}{did_you_mean(name, known)}")
+        return super().resolve_command(ctx, args)
+
+
+class OneOf(click.Choice[str]):
+    """One of some names; an unknown one is told which it may mean."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Return the message on a value that is none of the names."""
+        message = super().get_invalid_choice_message(value, ctx)
+        return message.rstrip(".") + (did_you_mean(value, self.choices) or ".")
 
 
 class GroupedCommand(click.Command):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from samrefine_rt.cli.batch import Advance, Work, Write, image_files, run_batch
+from samrefine_rt.cli.batch import Advance, Work, Write, run_batch
 from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.grouped import MASKS, GroupedCommand, option
+from samrefine_rt.cli.images import find_images, images_argument
 from samrefine_rt.cli.mask_outputs import MaskWriter
 from samrefine_rt.cli.options import (
-    ExistingPath,
     Folder,
     Given,
     RunOptions,
@@ -38,7 +38,7 @@ _MODES = [mode for mode, plan in PROMPT_MODES.items() if not plan.needs_pseudo_l
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("images", nargs=-1, required=True, type=ExistingPath, metavar="IMAGE|DIR...")
+@images_argument()
 @bundle_option()
 @option("--out", required=True, type=Folder, help="Output folder.")
 @format_option(MASK_FORMATS, "records")
@@ -72,7 +72,9 @@ def masks(
     per image with SAM's records, "png" one folder per image with PNG masks of 0 and 255, "coco"
     one instances.json for all images.
     """
-    files = image_files(images)
+    found = find_images(images)
+    found.tell(quiet=quiet)
+    files = found.files
     _check_places(files, [MASK_FORMATS[name](out) for name in formats])
     loaded = open_bundle(bundle)
     mask_generator = MaskGenerator(loaded, session=session, **generator.values)
@@ -87,7 +89,13 @@ def masks(
         work = _work(files, mask_generator, writer, counts)
         outcome = run_batch(tasks, work, folder, run, quiet=quiet)
         writer.finish(folder, files, outcome)
-    outcome.finish(quiet=quiet, json_file=json_file, runs_on=mask_generator.runs_on, masks=counts)
+    outcome.finish(
+        quiet=quiet,
+        json_file=json_file,
+        runs_on=mask_generator.runs_on,
+        left_out=found.counts(),
+        masks=counts,
+    )
 
 
 def _check_places(files: Mapping[str, Path], formats: Sequence[MaskFormat]) -> None:
@@ -128,6 +136,6 @@ def _work(
                 image, progress=lambda done, total: advance(done / total)
             )
         counts[name] = len(found)
-        return lambda staging: writer.write(staging, path, image, found, missing)
+        return lambda staging: writer.write(staging, name, image, found, missing)
 
     return work

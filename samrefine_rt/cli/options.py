@@ -12,13 +12,26 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from samrefine_rt import __version__
-from samrefine_rt.cli.grouped import GENERAL, RUNNING, Function, option
+from samrefine_rt.cli.bundles import warn
+from samrefine_rt.cli.grouped import GENERAL, RUNNING, Function, OneOf, option
 from samrefine_runtime import backends
 from samrefine_runtime.backends import SessionOptions
-from samrefine_runtime.errors import OutputError, printable
+from samrefine_runtime.errors import (
+    InputError,
+    OutputError,
+    SettingsError,
+    did_you_mean,
+    printable,
+)
+from samrefine_runtime.formats import BASE_FORMAT, LABEL_FORMATS
+from samrefine_runtime.formats.image_list import read_image_list
+from samrefine_runtime.image import IMAGE_SUFFIXES
+from samrefine_runtime.names import ByImage, listed_id
 from samrefine_runtime.registry import Registry
+from samrefine_runtime.runs import HIDDEN, IMAGE, Task
 from samrefine_runtime.runs.results_file import (
     check_replaceable,
     format_results,
@@ -33,6 +46,9 @@ ExistingPath = click.Path(exists=True, path_type=Path)
 
 STDOUT = "-"
 """The value of --json that stands for stdout."""
+
+_SHOWN_NAMES = 5
+"""Listed images that a message names."""
 
 Kind = TypeVar("Kind", bound=Settings)
 
@@ -124,7 +140,7 @@ def _type(domain: Domain, default: Any, choices: Mapping[str, str]) -> dict[str,
     if domain.kind is bool:
         return {"is_flag": True, "flag_value": not default, "type": bool}
     if domain.kind is str:
-        return {"type": click.Choice(list(choices))}
+        return {"type": OneOf(list(choices))}
     least = domain.least if domain.has_least else None
     most = domain.most if domain.has_most else None
     if least is None and most is None:
@@ -172,9 +188,33 @@ class NameList(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, tuple):
             return value
         names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
-        if not names or not all(name in self.registry for name in names):
-            self.fail(f"{value!r}, expected one or more of {', '.join(self.registry)}", param, ctx)
+        unknown = next((name for name in names if name not in self.registry), None)
+        if unknown is not None or not names:
+            hint = did_you_mean(unknown, self.registry) if unknown else ""
+            known = ", ".join(self.registry)
+            self.fail(f"{value!r}, expected one or more of {known}{hint}", param, ctx)
         return names
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that the last of the given ones may become."""
+        before, comma, last = incomplete.rpartition(",")
+        names = (name for name in self.registry if name.startswith(last))
+        return [CompletionItem(f"{before}{comma}{name}") for name in names]
+
+
+class LabelFolder(click.ParamType):  # type: ignore[type-arg]
+    """A folder of label PNGs; of what a command wrote, the folder in it that holds them."""
+
+    name = "directory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the folder, which exists."""
+        folder = Path(ExistingFolder.convert(value, param, ctx))
+        labels = LABEL_FORMATS[BASE_FORMAT](folder / BASE_FORMAT, ()).path("label")
+        is_output = (folder / HIDDEN).is_dir() and labels is not None and labels.parent.is_dir()
+        return labels.parent if is_output and labels is not None else folder
 
 
 def session_options(command: Function) -> Function:
@@ -188,7 +228,7 @@ def session_options(command: Function) -> Function:
     decorated = settings_options(SessionOptions, "session", RUNNING)(collected)
     return option(  # type: ignore[return-value]
         "--backend",
-        type=click.Choice(backends.names()),
+        type=OneOf(backends.names()),
         default=backends.AUTO,
         show_default=True,
         group=RUNNING,
@@ -204,21 +244,55 @@ class RunOptions:
     """Whether results that are there are made again."""
     only_failed: bool = False
     """Whether only inputs that failed before are worked on."""
+    only: Path | None = None
+    """List of the images that are worked on, None for all."""
+
+    def chosen(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        """Return the tasks of listed images; listed images that are none of them are told of.
+
+        Raises:
+            SettingsError: the list cannot be read, or no task is listed.
+        """
+        if self.only is None:
+            return tasks
+        try:
+            listed = [listed_id(name, IMAGE_SUFFIXES) for name in read_image_list(self.only)]
+        except InputError as error:
+            raise SettingsError(str(error)) from error
+        # Which of the listed names each task is, if any
+        names = ByImage({name: name for name in listed})
+        found = {task.key: names.get(task.key.removeprefix(IMAGE)) for task in tasks}
+        unknown = [name for name in listed if name not in found.values()]
+        some = ", ".join(unknown[:_SHOWN_NAMES]) + (", ..." if unknown[_SHOWN_NAMES:] else "")
+        if len(unknown) == len(listed):
+            raise SettingsError(f"{self.only}: none of the images is listed (it lists {some})")
+        if unknown:
+            warn(f"{self.only}: {len(unknown)} listed images are not among the inputs: {some}")
+        return [task for task in tasks if found[task.key] is not None]
 
 
 def run_options(command: Function) -> Function:
-    """Declare --resume/--overwrite and --retry-failed, handed on as RunOptions `run`."""
+    """Declare --resume/--overwrite, --retry-failed and --only, handed on as RunOptions `run`."""
 
     @wraps(command)
-    def collected(*args: Any, overwrite: bool, retry_failed: bool, **kwargs: Any) -> Any:
-        return command(*args, run=RunOptions(overwrite, retry_failed), **kwargs)
+    def collected(
+        *args: Any, overwrite: bool, retry_failed: bool, only: Path | None, **kwargs: Any
+    ) -> Any:
+        return command(*args, run=RunOptions(overwrite, retry_failed, only), **kwargs)
 
+    decorated = option(
+        "--only",
+        type=ExistingFile,
+        group=RUNNING,
+        help="Work only on the images that a list names: one per line, or a CSV file with a column "
+        "image.",
+    )(collected)
     decorated = option(
         "--retry-failed",
         is_flag=True,
         group=RUNNING,
         help="Work only on inputs that failed before (failures.jsonl).",
-    )(collected)
+    )(decorated)
     return option(  # type: ignore[return-value]
         "--overwrite/--resume",
         default=False,
@@ -226,6 +300,17 @@ def run_options(command: Function) -> Function:
         help="Make results again, or only those that are missing, whose image changed or that "
         "failed.  [default: --resume]",
     )(decorated)
+
+
+def results_options(command: Function) -> Function:
+    """Declare --json and -q: JSON on stdout stands alone, as if -q were given too."""
+
+    @wraps(command)
+    def collected(*args: Any, quiet: bool, json_file: Path | None, **kwargs: Any) -> Any:
+        is_alone = str(json_file) == STDOUT
+        return command(*args, quiet=quiet or is_alone, json_file=json_file, **kwargs)
+
+    return json_option(quiet_option(collected))  # type: ignore[return-value]
 
 
 def json_option(command: Function) -> Function:
@@ -289,14 +374,8 @@ def output_options(command: Function) -> Function:
             return command(*args, **kwargs)
 
     text = "Verbose output, such as which backend runs each graph."
-    decorated: Any = with_logging
-    for declare in (
-        option("-v", "--verbose", count=True, group=GENERAL, help=text),
-        quiet_option,
-        json_option,
-    ):
-        decorated = declare(decorated)
-    return decorated  # type: ignore[no-any-return]
+    verbose = option("-v", "--verbose", count=True, group=GENERAL, help=text)
+    return results_options(verbose(with_logging))  # type: ignore[return-value]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The files that `samrefine label` writes: one folder per format."""
+"""The files of labels that `label`, `refine`, `segment` and `demo` write: one folder per format."""
 
 from __future__ import annotations
 
@@ -6,26 +6,54 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from samrefine_rt.cli.batch import Outcome
 from samrefine_rt.cli.bundles import warn
 from samrefine_runtime.atomic import write_bytes
+from samrefine_runtime.class_names import BACKGROUND, FILE_NAME, write_classes
 from samrefine_runtime.errors import InputError
-from samrefine_runtime.formats import LABEL_FORMATS, LabelFormat
+from samrefine_runtime.formats import BASE_FORMAT, LABEL_FORMATS, LabelFormat
 from samrefine_runtime.image import RgbImage, read_image
-from samrefine_runtime.labels import LabelMap
-from samrefine_runtime.names import image_id
-from samrefine_runtime.report import PICTURE_SIDE, VERSION, ReportEntry, write_report
+from samrefine_runtime.labels import LabelMap, read_label
+from samrefine_runtime.report import (
+    PICTURE_SIDE,
+    VERSION,
+    ReportEntry,
+    check_ground_truth,
+    write_report,
+)
 from samrefine_runtime.report.overlay import draw_label, write_picture
-from samrefine_runtime.results import LabelResult
-from samrefine_runtime.runs import IMAGE, OutputFolder
-
-BASE_FORMAT = "voc"
-"""The format that is always written: all others are made from it."""
+from samrefine_runtime.results import LabelResult, RefineResult
+from samrefine_runtime.runs import IMAGE, OutputFolder, Task
+from samrefine_runtime.segment import SegmentResult
 
 SUMMARY, OVERLAY, REPORT = "summary", "overlay", f"report {VERSION}"
 """Kinds of output of an image beside its label formats; entries of the report are made anew where
 their layout has another version."""
+
+
+class GroundTruth:
+    """The ground truth of images, where there is any: it is only for the report."""
+
+    _ROLE = "ground truth"
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+
+    def files(self, name: str) -> dict[str, Path]:
+        """Return the file of an image id by its role in a task; nothing where there is none."""
+        path = None if self.folder is None else self.folder / f"{name}.png"
+        return {} if path is None or not path.is_file() else {self._ROLE: path}
+
+    def read(self, task: Task, image: RgbImage | None) -> LabelMap | None:
+        """Read the ground truth of a task, if any, which must fit the image. Raises LabelError."""
+        path = task.files.get(self._ROLE)
+        if path is None or image is None:
+            return None
+        truth = read_label(path)
+        check_ground_truth(truth, image)
+        return truth
 
 
 def overlay_path(out: Path, name: str) -> Path:
@@ -58,8 +86,8 @@ class LabelWriter:
         classes: Sequence[str],
         formats: Sequence[str],
         *,
-        overlay: bool,
-        report: bool,
+        overlay: bool = False,
+        report: bool = False,
         report_title: str = "Labelled images",
         picture_side: int = PICTURE_SIDE,
     ):
@@ -75,54 +103,71 @@ class LabelWriter:
             picture_side: longer side of the report's pictures, pixels.
         """
         self.out, self.report_title, self.picture_side = out, report_title, picture_side
-        self.classes = ("background", *classes)
+        self.classes = (BACKGROUND, *classes)
         self.formats = tuple(dict.fromkeys((BASE_FORMAT, *formats)))
         pictures = [OVERLAY] * overlay + [REPORT] * report
         self.kinds = (BASE_FORMAT, SUMMARY, *self.formats[1:], *pictures)
         self.derived = self.kinds[2:]
+        self.draws = overlay or report
+
+    @property
+    def images_for(self) -> str:
+        """What cannot be written without the images, for messages; "" if all can."""
+        named = [name for name in self.formats if LABEL_FORMATS[name].needs_images]
+        drawn = ["--overlay"] * (OVERLAY in self.kinds) + ["--report"] * (REPORT in self.kinds)
+        return ", ".join([*drawn, *(f"--format {name}" for name in named)])
+
+    def task(self, name: str, label: str, files: Mapping[str, Path], given: Any = None) -> Task:
+        """Return what is to be done for an image id: `label` is how messages call it."""
+        return Task(IMAGE + name, label, self.kinds, self.derived, files, given)
 
     def write(
         self,
         staging: Path,
+        name: str,
         path: Path,
-        image: RgbImage,
-        result: LabelResult,
+        image: RgbImage | None,
+        result: LabelResult | RefineResult | SegmentResult,
         ground_truth: LabelMap | None = None,
     ) -> None:
         """Write all files of one image.
 
         Args:
             staging: folder laid out as the output folder.
+            name: the image's id.
             path: file of the image.
-            image: (H, W, 3) uint8 RGB.
+            image: (H, W, 3) uint8 RGB; None where nothing is drawn.
             result: of that image.
             ground_truth: (H, W) uint8, for the report.
 
         Raises:
             OutputError: a file cannot be written.
         """
-        self._write_label(staging, path, image, result.label, self.kinds)
-        name = image_id(path)
-        if REPORT in self.kinds:
-            entry = ReportEntry.of(name, image, result, ground_truth, side=self.picture_side)
+        self._write_label(staging, name, path, image, result.label, self.kinds)
+        if REPORT in self.kinds and image is not None:
+            entry = (
+                ReportEntry.of_label(name, image, result.label, side=self.picture_side)
+                if isinstance(result, SegmentResult)
+                else ReportEntry.of(name, image, result, ground_truth, side=self.picture_side)
+            )
             entry.write(_entry(staging, name))
         summary = {"image": path.name, **result.summary(self.classes[1:])}
         write_bytes(_summary(staging, name), (json.dumps(summary, indent=2) + "\n").encode())
 
-    def derive(self, staging: Path, path: Path, kinds: Sequence[str]) -> None:
+    def derive(self, staging: Path, name: str, path: Path, kinds: Sequence[str]) -> None:
         """Write some kinds of files of an image that an earlier run labelled.
 
         The report then shows the label alone.
 
         Raises:
-            ImageError: the image cannot be read.
+            ImageError: the image is needed and cannot be read.
             LabelError: its label cannot be read.
             OutputError: a file cannot be written.
         """
-        name = image_id(path)
-        image, label = read_image(path), self._base(self.out).read(name)
-        self._write_label(staging, path, image, label, kinds)
-        if REPORT in kinds:
+        label = self._base(self.out).read(name)
+        image = read_image(path) if {OVERLAY, REPORT} & {*kinds} else None
+        self._write_label(staging, name, path, image, label, kinds)
+        if REPORT in kinds and image is not None:
             entry = ReportEntry.of_label(name, image, label, side=self.picture_side)
             entry.write(_entry(staging, name))
 
@@ -138,6 +183,8 @@ class LabelWriter:
             StorageError: the disk takes no more.
         """
         finished = finished_images(folder, images)
+        with outcome.keeping_failure(FILE_NAME):
+            folder.span("classes", list(self.classes), self._write_classes)
         given = [list(self.classes), folder.digest(IMAGE + name for name in finished)]
         for name in self.formats:
             with outcome.keeping_failure(name):
@@ -148,14 +195,23 @@ class LabelWriter:
         folder.sweep()
 
     def _write_label(
-        self, staging: Path, path: Path, image: RgbImage, label: LabelMap, kinds: Sequence[str]
+        self,
+        staging: Path,
+        name: str,
+        path: Path,
+        image: RgbImage | None,
+        label: LabelMap,
+        kinds: Sequence[str],
     ) -> None:
         """Write a label (H, W) uint8 in those formats that are among the kinds, and the overlay."""
-        for name in self.formats:
-            if name in kinds:
-                self._format(staging, name).write(path, label)
-        if OVERLAY in kinds:
-            write_picture(overlay_path(staging, image_id(path)), draw_label(image, label))
+        for form in self.formats:
+            if form in kinds:
+                self._format(staging, form).write(name, path, label)
+        if OVERLAY in kinds and image is not None:
+            write_picture(overlay_path(staging, name), draw_label(image, label))
+
+    def _write_classes(self, staging: Path) -> None:
+        write_classes(staging / FILE_NAME, self.classes)
 
     def _finish(self, name: str, images: Mapping[str, Path], staging: Path) -> None:
         """Write the files of a format that span all images."""

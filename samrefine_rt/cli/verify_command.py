@@ -8,13 +8,12 @@ from pathlib import Path
 
 import click
 
-from samrefine_rt.cli.batch import described, image_files
+from samrefine_rt.cli.batch import described
 from samrefine_rt.cli.bundles import open_bundle, warn
 from samrefine_rt.cli.grouped import TOLERANCES, GroupedCommand, option
+from samrefine_rt.cli.images import image_files, images_argument
 from samrefine_rt.cli.options import (
-    STDOUT,
     ExistingFile,
-    ExistingPath,
     Given,
     output_options,
     progress_bar,
@@ -38,7 +37,7 @@ _COLUMNS = ("rms", "largest", "mean_iou", "least_iou", "score_shift", "label_agr
 
 @click.command(cls=GroupedCommand)
 @click.argument("bundle")
-@click.argument("images", nargs=-1, type=ExistingPath, metavar="[IMAGE|DIR]...")
+@images_argument(required=False)
 @option(
     "--checkpoint",
     type=ExistingFile,
@@ -80,7 +79,7 @@ def verify(
             click.echo(line)
     for name, reason in found.not_compared.items():
         warn(f"graph {name} was not compared: {reason}")
-    _exit(found, quiet=quiet or str(json_file) == STDOUT)
+    _exit(found, quiet=quiet)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from samrefine_rt import __version__
 from samrefine_runtime.evaluate import evaluate
-from samrefine_runtime.labels import write_label
+from samrefine_runtime.labels import VOC_CLASSES, write_label
 from tests.command import failed, files_in, run
 from tests.samples import VOC, needs_voc
 
@@ -35,6 +35,7 @@ def test_transcam_on_voc(tmp_path: Path) -> None:
     assert "person" in result.stdout and "precision" in result.stdout
     figures = json.loads(file.read_text())
     assert figures.pop("written_by") == f"samrefine {__version__}"
+    assert tuple(figures.pop("classes")) == VOC_CLASSES
     expected = evaluate(VOC / "transcam", VOC / "gt")
     assert figures["miou"] == expected.miou
     assert round(100 * figures["miou"], 2) == 59.71
@@ -49,9 +50,9 @@ def test_table(folders: tuple[Path, Path]) -> None:
     rows = [line.split() for line in result.stdout.splitlines()]
     assert rows == [
         ["class", "IoU", "precision", "recall"],
-        ["0", "50.00", "100.00", "50.00"],
-        ["1", "50.00", "50.00", "100.00"],
-        ["2", "0.00", "-", "0.00"],
+        ["background", "50.00", "100.00", "50.00"],
+        ["class", "1", "50.00", "50.00", "100.00"],
+        ["class", "2", "0.00", "-", "0.00"],
         ["mIoU", "33.33", "over", "2", "images"],
     ]
 
@@ -59,10 +60,9 @@ def test_table(folders: tuple[Path, Path]) -> None:
 def test_classes_that_occur_nowhere_are_left_out(folders: tuple[Path, Path]) -> None:
     result = run("evaluate", *folders)
     assert "mIoU 33.33" in result.stdout
-    assert ["aeroplane", "50.00", "50.00", "100.00"] in [
-        line.split() for line in result.stdout.splitlines()
-    ]
-    assert ["cat", "-", "-", "-"] in [line.split() for line in result.stdout.splitlines()]
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["class", "1", "50.00", "50.00", "100.00"] in rows
+    assert ["class", "8", "-", "-", "-"] in rows
 
 
 def test_json_on_stdout_is_alone(folders: tuple[Path, Path]) -> None:
@@ -115,3 +115,72 @@ def test_json_that_cannot_be_written(folders: tuple[Path, Path], tmp_path: Path)
     result = run("evaluate", *folders, "--json", tmp_path / "file" / "out.json")
     assert "cannot be written" in failed(result, 1)
     assert "file" in files_in(tmp_path)
+
+
+def rows_of(*arguments: object) -> list[str]:
+    """The first column of the table."""
+    result = run("evaluate", *arguments)
+    assert result.exit_code == 0, result.output
+    return [line[:14].strip() for line in result.stdout.splitlines()[1:-1]]
+
+
+@pytest.mark.parametrize("form", ["list", "list with background", "file", "json"])
+def test_names_of_classes_are_given(form: str, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    value: object = "cat, dog" if form == "list" else "background,cat,dog"
+    if form == "file":
+        value = tmp_path / "names"
+        value.write_text("cat\ndog\n")
+    if form == "json":
+        value = tmp_path / "names.json"
+        value.write_text('["cat", "dog"]')
+    assert rows_of(*folders, "--classes", value) == ["background", "cat", "dog"]
+    assert rows_of(*folders, "--classes", value, "--num-classes", 3) == ["background", "cat", "dog"]
+
+
+def test_voc_by_its_name(folders: tuple[Path, Path]) -> None:
+    assert tuple(rows_of(*folders, "--classes", "voc")) == VOC_CLASSES
+
+
+def test_names_beside_the_labels(folders: tuple[Path, Path]) -> None:
+    (folders[1] / "classes.txt").write_text("background\ncat\ndog\n")
+    assert rows_of(*folders) == ["background", "cat", "dog"]
+    assert rows_of(*folders, "--classes", "a,b") == ["background", "a", "b"]
+    # Names that are too few are those of other labels
+    assert rows_of(*folders, "--num-classes", 4)[1:] == ["class 1", "class 2", "class 3"]
+    (folders[0] / "classes.txt").write_text("cat\ncow\n")
+    assert "have classes of other names beside them" in failed(run("evaluate", *folders), 2)
+    (folders[0] / "classes.txt").write_text("cat\ncat\n")
+    assert "names 'cat' more than once" in failed(run("evaluate", *folders), 2)
+
+
+def test_voc_names_only_for_images_called_as_vocs(folders: tuple[Path, Path]) -> None:
+    for folder in folders:
+        (folder / "a.png").rename(folder / "2007_000063.png")
+        (folder / "b.png").unlink()
+    assert tuple(rows_of(*folders)) == VOC_CLASSES
+    assert rows_of(*folders, "--num-classes", 3) == ["background", "class 1", "class 2"]
+    for folder in folders:
+        write_label(folder / "b.png", np.zeros((1, 2), np.uint8))
+    assert rows_of(*folders)[1] == "class 1"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classes", "a,b", "--num-classes", 5], "--classes has 2 names, with background 3"),
+        (["--classes", "a,a"], "classes names 'a' more than once"),
+        (["--classes", ","], "classes names 0 classes"),
+        (["--classes", "names.txt"], "cannot read the class list names.txt"),
+        (["--classes", "no/names"], "cannot read the class list no/names"),
+    ],
+    ids=str,
+)
+def test_names_that_do_not_fit(
+    options: list[object], message: str, folders: tuple[Path, Path]
+) -> None:
+    assert message in failed(run("evaluate", *folders, *options), 2)
+
+
+def test_names_cannot_drive_a_terminal(folders: tuple[Path, Path]) -> None:
+    result = run("evaluate", *folders, "--classes", "\x1b[31mcat,dog")
+    assert result.exit_code == 0 and "\x1b" not in result.output

@@ -9,7 +9,7 @@ import pytest
 from tests.kill import check, scenarios
 
 
-@pytest.mark.parametrize("command", ["label", "refine", "masks"])
+@pytest.mark.parametrize("command", ["label", "refine", "segment", "masks"])
 def test_killed_runs_end_as_undisturbed_ones(
     command: str, lively_bundle: Path, tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ def test_every_format(images: Path, known: Path, out: Path, lively_bundle: Path)
     assert result.exit_code == 0, result.output
     assert "2 done" in result.stderr
     assert files_in(out) == [
+        "classes.txt",
         "coco-rle/instances.json",
         "coco/instances.json",
         "labelme/a.json",
@@ -98,7 +99,7 @@ def test_voc_is_the_default(images: Path, out: Path, lively_bundle: Path) -> Non
     """Classes are predicted where no image-level labels are given."""
     result = run("label", images / "a.png", "--bundle", lively_bundle, "--out", out)
     assert result.exit_code == 0
-    assert files_in(out) == ["summary/a.json", "voc/a.png"]
+    assert files_in(out) == ["classes.txt", "summary/a.json", "voc/a.png"]
     assert "holds random weights" in result.stderr
 
 

@@ -154,13 +154,13 @@ def test_a_broken_image_is_reported_and_the_rest_is_done(
 
 def test_what_is_no_file_is_said(images: Path, out: Path, lively_bundle: Path) -> None:
     (images / "c.jpg").symlink_to("gone.jpg")
-    (images / "d.jpg").mkdir()
+    write_image(images / "d.jpg" / "f.png")
     (images / "e.jpg").symlink_to(images / "a.png")
     result = run("masks", images, "--bundle", lively_bundle, "--out", out)
     assert result.exit_code == 1
     assert "c.jpg: a link to gone.jpg, which does not exist" in result.stderr
-    assert "d.jpg: a folder, expected a file" in result.stderr
-    assert "3 done, 2 failed" in result.stderr
+    assert "4 done, 1 failed" in result.stderr
+    assert (out / "d.jpg" / "f.json").is_file()
 
 
 def test_images_given_by_name_may_be_anything(images: Path, out: Path, lively_bundle: Path) -> None:

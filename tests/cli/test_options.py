@@ -70,8 +70,8 @@ def test_every_setting_with_help_is_an_option() -> None:
 
 
 SHARED = {
-    "--bundle", "--out", "--backend", "--threads", "--overwrite", "--retry-failed", "--json",
-    "--quiet", "--verbose", "--help",
+    "--bundle", "--out", "--backend", "--threads", "--overwrite", "--retry-failed", "--only",
+    "--json", "--quiet", "--verbose", "--help",
 }  # fmt: skip
 
 
@@ -86,7 +86,8 @@ SHARED = {
         (
             "refine",
             [RefineSettings, GeneratorSettings],
-            {"--pseudo-labels", "--images", "--masks"},
+            {"--pseudo-labels", "--images", "--masks", "--classes"}
+            | {"--format", "--overlay", "--report", "--ground-truth"},
         ),
         ("masks", [GeneratorSettings], {"--format", "--overlay"}),
     ],
@@ -106,7 +107,7 @@ def test_a_command_has_the_options_of_its_settings_and_its_own(
 def test_every_default_of_the_refinement_is_shown_beside_its_option(command: str) -> None:
     rows = re.split(r"(?<!\S)(?=--)", help_of(command)[REFINEMENT])
     own = {each.name: each.default for each in fields(RefineSettings)}
-    applied = {**own, "min_trust": 0.87, "num_classes": 21}
+    applied = {**own, "min_trust": 0.87, "num_classes": "those with a name, else 21"}
     texts = {row.split()[0]: row for row in rows if row.strip()}
     for name, default in applied.items():
         flag = f"--{name.replace('_', '-')}"
@@ -123,7 +124,7 @@ def test_the_default_that_applies_is_shown() -> None:
         in (label[REFINEMENT])
     )
     assert "[default: 0.87]" in label[REFINEMENT] and "[default: 0.87]" in refine[REFINEMENT]
-    assert "is an error. [default: 21]" in refine[REFINEMENT]
+    assert "is an error. [default: those with a name, else 21]" in refine[REFINEMENT]
     assert "[default: guided]" in label[MASKS] and "[default: grid]" in masks[MASKS]
     assert "guided" in refine[MASKS] and "guided" not in masks[MASKS]
     assert "[default: 32]" not in masks[MASKS], "the bundle's own default may apply"
@@ -188,9 +189,9 @@ class TextLabels(LabelFormat):
     def path(self, image_id: str) -> Path:
         return self.folder / f"{image_id}.txt"
 
-    def write(self, image: Path, label: LabelMap) -> None:
+    def write(self, image_id: str, image: Path, label: LabelMap) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.path(image.stem).write_text(str(label.tolist()))
+        self.path(image_id).write_text(str(label.tolist()))
 
     def finish(self, images: object, read_label: object) -> None:
         (self.folder / "classes.txt").write_text(" ".join(self.classes))
@@ -210,7 +211,13 @@ def test_a_registered_label_format_is_written(
     image, out = write_image(tmp_path / "a.png"), tmp_path / "out"
     arguments = ["label", image, "--bundle", lively_bundle, "--out", out, "--format", text_labels]
     assert run(*arguments).exit_code == 0
-    assert files_in(out) == ["summary/a.json", "text/a.txt", "text/classes.txt", "voc/a.png"]
+    assert files_in(out) == [
+        "classes.txt",
+        "summary/a.json",
+        "text/a.txt",
+        "text/classes.txt",
+        "voc/a.png",
+    ]
     assert json.loads((out / "text" / "a.txt").read_text()) == (
         read_label(out / "voc" / "a.png").tolist()
     )

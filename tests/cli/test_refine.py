@@ -83,13 +83,20 @@ def store(kind: str, folder: Path, found: dict[str, Stack]) -> Path:
     return folder
 
 
+def outputs(*names: str) -> list[str]:
+    """Files of a run without further formats."""
+    each = [f"{folder}/{name}" for name in names for folder in ("summary", "voc")]
+    suffixes = {"summary": ".json", "voc": ".png"}
+    return sorted(["classes.txt", *(at + suffixes[at.partition("/")[0]] for at in each)])
+
+
 def assert_refined(
     out: Path, labels: Path, found: dict[str, Stack], method: str = "max_iou_imp2"
 ) -> None:
-    assert files_in(out) == [f"{name}.png" for name in sorted(found)]
+    assert files_in(out) == outputs(*found)
     for name, stack in found.items():
         expected = naive_sepl(read_label(labels / f"{name}.png"), stack, method)
-        assert np.array_equal(read_label(out / f"{name}.png"), expected), name
+        assert np.array_equal(read_label(out / "voc" / f"{name}.png"), expected), name
 
 
 @pytest.mark.parametrize("kind", ["reference", "png", "records", "plain", "coco"])
@@ -155,7 +162,7 @@ def test_all_voc_labels_with_masks_as_records(tmp_path: Path) -> None:
 def test_output_is_a_voc_png(labels: Path, out: Path, tmp_path: Path) -> None:
     masks = store("records", tmp_path / "masks", stacks(labels))
     run("refine", "--pseudo-labels", labels, "--masks", masks, "--out", out)
-    with Image.open(out / "a.png") as image:
+    with Image.open(out / "voc" / "a.png") as image:
         assert image.mode == "P"
         palette = image.getpalette()
     assert palette is not None
@@ -185,7 +192,7 @@ def test_thresholds(labels: Path, out: Path, tmp_path: Path) -> None:
             min_cover=0.4,
             max_area_ratio=2,
         )
-        assert np.array_equal(read_label(out / f"{name}.png"), expected)
+        assert np.array_equal(read_label(out / "voc" / f"{name}.png"), expected)
 
 
 def generated(bundle: Path, images: Path) -> dict[str, NDArray[np.bool_]]:
@@ -200,9 +207,8 @@ def generated(bundle: Path, images: Path) -> dict[str, NDArray[np.bool_]]:
 
 def test_with_a_bundle(labels: Path, images: Path, out: Path, lively_bundle: Path) -> None:
     arguments = ["refine", "--pseudo-labels", labels, "--images", images, "--out", out]
-    result = run(
-        *arguments, "--bundle", lively_bundle, "--threads", 1, "--prompts", "grid", "--min-trust", 0
-    )
+    options = ["--threads", 1, "--prompts", "grid", "--min-trust", 0, "--num-classes", 21]
+    result = run(*arguments, "--bundle", lively_bundle, *options)
     assert result.exit_code == 0, result.output
     assert "holds random weights" in result.stderr
     assert_refined(out, labels, generated(lively_bundle, images))
@@ -214,23 +220,23 @@ def test_both_ways_give_the_same(
     """`masks` then `refine --masks`, and `refine --bundle` at once."""
     masks = tmp_path / "masks"
     assert run("masks", images, "--bundle", lively_bundle, "--out", masks).exit_code == 0
-    pseudo = ["refine", "--pseudo-labels", labels, "--min-trust", 0]
+    pseudo = ["refine", "--pseudo-labels", labels, "--min-trust", 0, "--num-classes", 21]
     run(*pseudo, "--masks", masks, "--out", out / "a")
     source = ["--images", images, "--bundle", lively_bundle, "--prompts", "grid"]
     run(*pseudo, *source, "--out", out / "b")
     for name in ("a.png", "b.png"):
-        assert (out / "a" / name).read_bytes() == (out / "b" / name).read_bytes()
+        assert (out / "a" / "voc" / name).read_bytes() == (out / "b" / "voc" / name).read_bytes()
 
 
 def test_masks_that_are_not_trusted_leave_the_labels(
     labels: Path, images: Path, out: Path, lively_bundle: Path
 ) -> None:
     arguments = ["refine", "--pseudo-labels", labels, "--images", images]
-    source = ["--bundle", lively_bundle, "--prompts", "grid"]
+    source = ["--bundle", lively_bundle, "--prompts", "grid", "--num-classes", 21]
     assert run(*arguments, *source, "--out", out, "--min-trust", 1).exit_code == 0
     for path in sorted(labels.iterdir()):
         label = read_label(path)
-        assert np.array_equal(read_label(out / path.name), np.where(label == 255, 0, label))
+        assert np.array_equal(read_label(out / "voc" / path.name), np.where(label == 255, 0, label))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +245,6 @@ def test_masks_that_are_not_trusted_leave_the_labels(
         [],
         ["--images"],
         ["--bundle"],
-        ["--masks", "--images"],
         ["--masks", "--bundle"],
         ["--masks", "--images", "--bundle"],
     ],
@@ -251,7 +256,7 @@ def test_neither_or_both_sources(
     values = {"--images": images, "--bundle": lively_bundle, "--masks": images}
     options = [word for name in given for word in (name, values[name])]
     message = failed(run("refine", "--pseudo-labels", labels, *options, "--out", out), 2)
-    assert message == "give either --images with --bundle, or --masks alone"
+    assert message == "give either --images with --bundle, or --masks"
     assert not out.exists()
 
 
@@ -276,8 +281,8 @@ def test_labels_that_do_not_fit_are_reported(labels: Path, out: Path, tmp_path: 
     assert "expected (9, 9)" in failures["size"]
     assert "not a readable label image" in failures["text"]
     assert "no masks of nomasks" in failures["nomasks"]
-    assert files_in(out) == ["a.png", "b.png", "failures.jsonl", "void.png"]
-    assert not read_label(out / "void.png").any()
+    assert files_in(out) == sorted(["failures.jsonl", *outputs("a", "b", "void")])
+    assert not read_label(out / "voc" / "void.png").any()
 
 
 def test_more_classes_than_voc(labels: Path, out: Path, tmp_path: Path) -> None:
@@ -293,20 +298,22 @@ def test_label_of_another_size_than_its_image(
 ) -> None:
     write_image(images / "b.jpg", 5, (60, 44))
     arguments = ["refine", "--pseudo-labels", labels, "--images", images, "--out", out]
+    arguments += ["--num-classes", 21]
     message = failed(run(*arguments, "--bundle", lively_bundle), 1)
     assert f"label is 56 x 40 pixels, its image {images / 'b.jpg'} is 44 x 60" in message
-    assert files_in(out) == ["a.png", "failures.jsonl"]
+    assert files_in(out) == sorted(["failures.jsonl", *outputs("a")])
 
 
 def test_image_that_is_missing_or_broken(
     labels: Path, images: Path, out: Path, lively_bundle: Path
 ) -> None:
     arguments = ["refine", "--pseudo-labels", labels, "--images", images, "--out", out]
+    arguments += ["--num-classes", 21]
     (images / "a.jpg").write_bytes(b"")
     assert "not a readable image" in failed(run(*arguments, "--bundle", lively_bundle), 1)
     (images / "a.jpg").unlink()
     assert "no image of this id" in failed(run(*arguments, "--bundle", lively_bundle), 1)
-    assert files_in(out) == ["b.png", "failures.jsonl"]
+    assert files_in(out) == sorted(["failures.jsonl", *outputs("b")])
 
 
 def test_damaged_masks_are_reported(labels: Path, out: Path, tmp_path: Path) -> None:
@@ -314,7 +321,7 @@ def test_damaged_masks_are_reported(labels: Path, out: Path, tmp_path: Path) -> 
     (masks / "a.json").write_bytes((masks / "a.json").read_bytes()[:100])
     arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
     assert "a.json" in failed(run(*arguments), 1)
-    assert files_in(out) == ["b.png", "failures.jsonl"]
+    assert files_in(out) == sorted(["failures.jsonl", *outputs("b")])
 
 
 def test_no_labels(tmp_path: Path, out: Path) -> None:
@@ -347,10 +354,10 @@ def test_resume(labels: Path, out: Path, tmp_path: Path) -> None:
     masks = store("records", tmp_path / "masks", stacks(labels))
     arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
     assert run(*arguments).exit_code == 0
-    (out / "a.png").unlink()
-    before = (out / "b.png").stat().st_mtime_ns
+    (out / "voc" / "a.png").unlink()
+    before = (out / "voc" / "b.png").stat().st_mtime_ns
     assert "1 done, 1 skipped" in run(*arguments, "--resume").stderr
-    assert (out / "b.png").stat().st_mtime_ns == before
+    assert (out / "voc" / "b.png").stat().st_mtime_ns == before
     assert "2 done" in run(*arguments, "--overwrite").stderr
 
 
@@ -371,4 +378,132 @@ def test_guided_prompts_find_no_mask_beside_the_label(
         write_label(path, np.zeros_like(read_label(path)))
     arguments = ["refine", "--pseudo-labels", labels, "--images", images, "--out", out]
     assert run(*arguments, "--bundle", lively_bundle, "--prompts", "guided").exit_code == 0
-    assert not read_label(out / "a.png").any()
+    assert not read_label(out / "voc" / "a.png").any()
+
+
+EVERYTHING = ["--format", "coco,labelme,yolo", "--overlay", "--report"]
+
+
+def test_every_output_of_label(labels: Path, images: Path, out: Path, lively_bundle: Path) -> None:
+    for path in labels.iterdir():
+        write_label(path, np.where(read_label(path) == 15, np.uint8(3), read_label(path)))
+    truth = labels.parent / "truth"
+    for path in labels.iterdir():
+        write_label(truth / path.name, read_label(path))
+    arguments = ["refine", "--pseudo-labels", labels, "--images", images, "--out", out]
+    arguments += ["--bundle", lively_bundle, "--threads", 1]
+    result = run(*arguments, *EVERYTHING, "--ground-truth", truth)
+    assert result.exit_code == 0, result.output
+    assert "classes: 3, as the bundle's (red, green, blue); --classes says otherwise" in (
+        result.stderr
+    )
+    assert set(outputs("a", "b")) | {
+        "coco/instances.json",
+        *(f"{folder}.{suffix}" for name in "ab" for folder, suffix in (
+            (f"labelme/{name}", "json"), (f"overlays/{name}", "jpg"), (f"report/{name}", "json"),
+            (f"yolo/labels/{name}", "txt"),
+        )),
+        "report.html",
+    } <= set(files_in(out))  # fmt: skip
+    assert (out / "classes.txt").read_text() == "background\nred\ngreen\nblue\n"
+    summary = json.loads((out / "summary" / "a.json").read_text())
+    assert summary["image"] == "a.jpg" and set(summary["classes"]) == {"red", "blue"}
+    assert set(summary["seconds"]) == {"masks", "refine"}
+    entry = json.loads((out / "report" / "a.json").read_text())
+    assert set(entry["pictures"]) == {"image", "masks", "pseudo_label", "label", "ground_truth"}
+    coco = json.loads((out / "coco" / "instances.json").read_text())
+    assert [each["file_name"] for each in coco["images"]] == ["a.jpg", "b.jpg"]
+    assert [each["name"] for each in coco["categories"]] == ["red", "green", "blue"]
+    # Asked for later, they are written from the labels that are there
+    later = out.parent / "later"
+    arguments[6] = later
+    assert run(*arguments).exit_code == 0
+    assert "2 done" in run(*arguments, *EVERYTHING).stderr
+    assert "2 skipped" in run(*arguments, *EVERYTHING).stderr
+    for at in ("voc/a.png", "coco/instances.json", "yolo/labels/b.txt", "overlays/a.jpg"):
+        assert (later / at).read_bytes() == (out / at).read_bytes()
+
+
+def test_stored_masks_with_images_to_draw_on(
+    labels: Path, images: Path, out: Path, tmp_path: Path
+) -> None:
+    found = stacks(labels)
+    masks = store("records", tmp_path / "masks", found)
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
+    assert run(*arguments, "--images", images, *EVERYTHING).exit_code == 0
+    assert {"overlays/a.jpg", "report.html", "labelme/b.json"} <= set(files_in(out))
+    (images / "a.jpg").unlink()
+    assert "no image of this id" in failed(run(*arguments, "--images", images), 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "needs"),
+    [
+        (["--overlay"], "--overlay"),
+        (["--report", "--overlay"], "--overlay, --report"),
+        (["--format", "voc,coco,labelme"], "--format coco, --format labelme"),
+    ],
+    ids=str,
+)
+def test_what_needs_images_says_so(
+    options: list[str], needs: str, labels: Path, out: Path, tmp_path: Path
+) -> None:
+    masks = store("records", tmp_path / "masks", stacks(labels))
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
+    assert failed(run(*arguments, *options), 2) == f"{needs} needs --images"
+    assert not out.exists()
+
+
+def test_other_names_are_another_run(labels: Path, images: Path, out: Path, tmp_path: Path) -> None:
+    """Files of single images hold names too."""
+    masks = store("records", tmp_path / "masks", stacks(labels))
+    names = [f"name {number}" for number in range(15)]
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
+    arguments += ["--images", images, "--format", "labelme", "--classes"]
+    assert run(*arguments, ",".join(names)).exit_code == 0
+    names[14] = "cat"
+    assert "--overwrite" in failed(run(*arguments, ",".join(names)), 2)
+    assert run(*arguments, ",".join(names), "--overwrite").exit_code == 0
+    assert '"label": "cat"' in (out / "labelme" / "a.json").read_text()
+    assert (out / "classes.txt").read_text().splitlines()[15] == "cat"
+
+
+def test_names_beside_the_pseudo_labels(
+    images: Path, out: Path, tmp_path: Path, lively_bundle: Path
+) -> None:
+    """What `label` writes is refined, and evaluated, under its own names."""
+    common = ["--bundle", lively_bundle, "--threads", 1]
+    assert run("label", images, *common, "--out", tmp_path / "first").exit_code == 0
+    first = tmp_path / "first" / "voc"
+    source = ["refine", "--pseudo-labels", first, "--images", images, *common, "--out", out]
+    assert run(*source).exit_code == 0
+    assert (out / "classes.txt").read_text() == (first.parent / "classes.txt").read_text()
+    table = run("evaluate", out / "voc", first).stdout
+    # An output folder stands for the labels in it
+    assert run("evaluate", out, first.parent).stdout == table
+    source[2] = first.parent
+    assert "2 skipped" in run(*source).stderr
+    assert [line.split()[0] for line in table.splitlines()[1:5]] == [
+        "background", "red", "green", "blue",
+    ]  # fmt: skip
+
+
+def test_an_output_folder_of_an_earlier_release(labels: Path, out: Path, tmp_path: Path) -> None:
+    """Labels lay in the folder itself; they move."""
+    found = stacks(labels)
+    masks = store("records", tmp_path / "masks", found)
+    arguments = ["refine", "--pseudo-labels", labels, "--masks", masks, "--out", out]
+    assert run(*arguments).exit_code == 0
+    journal = out / ".samrefine" / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    entries = [line for line in lines if str(line.get("task", "")).startswith("image/")]
+    for entry in entries:
+        name = entry["task"].removeprefix("image/")
+        (out / "voc" / f"{name}.png").rename(out / f"{name}.png")
+        entry["outputs"] = {f"{name}.png": entry["outputs"][f"voc/{name}.png"]}
+        entry["kinds"] = ["voc"]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in (lines[0], *entries)))
+    for at in ("classes.txt", "summary/a.json", "summary/b.json"):
+        (out / at).unlink()
+    assert "2 done" in run(*arguments).stderr
+    assert_refined(out, labels, found)

@@ -93,7 +93,9 @@ def test_refined_labels_never_replace_the_pseudo_labels(
         (["label", "--format", "yolo"], "yolo/labels/a.txt"),
         (["label", "--format", "yolo"], "yolo/classes.txt"),
         (["label", "--report"], "report.html"),
-        (["refine"], "a.png"),
+        (["refine"], "voc/a.png"),
+        (["refine"], "classes.txt"),
+        (["label"], "classes.txt"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
@@ -106,7 +108,10 @@ def test_files_of_the_user_are_never_replaced(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
-    path, spans = out / theirs, theirs in ("instances.json", "yolo/classes.txt", "report.html")
+    path, spans = (
+        out / theirs,
+        theirs in ("instances.json", "yolo/classes.txt", "report.html", "classes.txt"),
+    )
     path.parent.mkdir(parents=True)
     path.write_bytes(b"mine")
     (path.parent / "notes.txt").write_bytes(b"mine too")
@@ -122,7 +127,7 @@ def test_files_of_the_user_are_never_replaced(
 def test_an_output_that_cannot_be_written_fails_its_image_alone(
     command: str, commands: dict[str, list[object]], tmp_path: Path
 ) -> None:
-    place = {"masks": "a.json", "label": "voc/a.png", "refine": "a.png"}[command]
+    place = {"masks": "a.json", "label": "voc/a.png", "refine": "voc/a.png"}[command]
     (tmp_path / "out" / place).mkdir(parents=True)
     result = run(*commands[command], "--out", tmp_path / "out")
     assert "in the way" in failed(result, 1)
@@ -249,12 +254,12 @@ def test_what_an_image_is_made_from_is_noticed(
     assert "2 done" in run(*arguments).stderr
     write_label(labels / "a.png", read_label(labels / "a.png") * 2)
     assert "1 done, 1 skipped" in run(*arguments).stderr
-    assert set(read_label(out / "a.png").flat) <= {0, 2}
+    assert set(read_label(out / "voc" / "a.png").flat) <= {0, 2}
     write_image(images / "b.png", 9)
     assert "1 done, 1 skipped" in run(*arguments).stderr
-    (out / "a.png").write_bytes(b"")
+    (out / "voc" / "a.png").write_bytes(b"")
     assert "1 done, 1 skipped" in run(*arguments).stderr
-    assert read_label(out / "a.png").any()
+    assert read_label(out / "voc" / "a.png").any()
 
 
 def test_image_level_labels_that_change_are_noticed(

@@ -15,7 +15,6 @@ from samrefine_export.cam import (
     CamNetwork,
     export_cam,
     export_cam_network,
-    read_classes,
 )
 from samrefine_export.cam.archs import build_network
 from samrefine_export.cam.export import MOST, ROUNDING, allowed_difference
@@ -45,43 +44,6 @@ def wrong():
 def small_network(outputs: int = 3, stride: int = 4) -> nn.Module:
     torch.manual_seed(0)
     return nn.Conv2d(3, outputs, 3, stride=stride, padding=1)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "cat\ndog\ntram\n",
-        "cat\r\n dog \r\n\r\ntram",
-        '["cat", "dog", "tram"]',
-        "\ufeffcat\ndog\ntram",
-    ],
-)
-def test_lines_or_json(tmp_path: Path, text: str) -> None:
-    (tmp_path / "c").write_text(text, encoding="utf-8")
-    assert read_classes(tmp_path / "c") == ("cat", "dog", "tram")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "0 classes"),
-        ("cat\ncat\n", "'cat' more than once"),
-        ('["cat", 3]', "not a list of class names"),
-        ('["cat"', "not a valid JSON list"),
-        ("\n".join(map(str, range(255))), "255 classes, expected 1 to 254"),
-    ],
-)
-def test_unusable(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "c").write_text(text)
-    with pytest.raises(SettingsError, match=message):
-        read_classes(tmp_path / "c")
-
-
-def test_missing_or_binary(tmp_path: Path) -> None:
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    for name in ("none", "binary"):
-        with pytest.raises(SettingsError, match="cannot read"):
-            read_classes(tmp_path / name)
 
 
 @pytest.mark.parametrize("arch", ["resnet21", "vgg16", ""])
@@ -122,7 +84,7 @@ def test_other_number_of_classes(tmp_path: Path) -> None:
         export_cam("resnet18", file, CLASSES, tmp_path / "b")
     assert not (tmp_path / "b").exists()
     with pytest.raises(CheckpointError, match="has 6; the background is not one of them"):
-        export_cam("resnet18", file, ["background", *"abcde"], tmp_path / "b")
+        export_cam("resnet18", file, ["nothing", *"abcde"], tmp_path / "b")
 
 
 @pytest.mark.parametrize("arch", ["irn_resnet50", "resnet34"])

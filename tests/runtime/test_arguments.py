@@ -22,6 +22,7 @@ from samrefine_rt import (
     Predictor,
     RefineSettings,
     SamrefineError,
+    Segmenter,
     SessionOptions,
     bench,
     cam_to_label,
@@ -144,6 +145,7 @@ class World:
     classifier: CamClassifier
     generator: MaskGenerator
     predictor: Predictor
+    segmenter: Segmenter
     labeler: Labeler
     masks: Masks
 
@@ -163,6 +165,7 @@ def world(lively_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
         classifier=CamClassifier(bundle, session=session),
         generator=MaskGenerator(bundle, points_per_side=2, session=session),
         predictor=predictor,
+        segmenter=Segmenter(bundle, session=session),
         labeler=Labeler(bundle, generator={"points_per_side": 2}, session=session),
         masks=Masks.from_dense((40, 60), [LABEL == 0, LABEL == 1, LABEL > 5]),
     )
@@ -270,6 +273,39 @@ ENTRIES: Mapping[str, Entry] = {
         lambda w: w.predictor.to_image,
         lambda w: {"low_res": np.zeros((1, 64, 64))},
         {"low_res": LOW_RES},
+    ),
+    "Predictor.predict_logits": Entry(
+        lambda w: w.predictor.predict_logits,
+        lambda w: {"point_coords": [[20, 10]], "point_labels": [1]},
+        {
+            "point_coords": POINTS,
+            "point_labels": POINT_LABELS,
+            "box": BOX,
+            "mask_input": MASK_INPUT,
+            "multimask_output": FLAG,
+        },
+    ),
+    "Segmenter": Entry(lambda w: Segmenter, lambda w: {"bundle": w.bundle}, SESSION),
+    "Segmenter.boxes": Entry(
+        lambda w: w.segmenter.boxes,
+        lambda w: {"image": IMAGE, "boxes": [[5, 5, 40, 30]]},
+        {
+            "image": IMAGE_KIND,
+            "boxes": Kind(("empty list", "empty array"), BOXES.more[:3]),
+            "values": Kind(("none",), ([0], [255], [1, 2], [1.0], ["1"], 1)),
+            "progress": PROGRESS,
+        },
+    ),
+    "Segmenter.points": Entry(
+        lambda w: w.segmenter.points,
+        lambda w: {"image": IMAGE, "point_coords": [[20, 10]], "point_labels": [1]},
+        {
+            "image": IMAGE_KIND,
+            "point_coords": Kind((), POINTS.more),
+            "point_labels": Kind((), POINT_LABELS.more),
+            "box": BOX,
+            "value": Kind(("whole",), (0, 255, 1.0, "1")),
+        },
     ),
     "Labeler": Entry(
         lambda w: Labeler,
@@ -522,7 +558,7 @@ def test_no_names_are_no_classes(world: World) -> None:
 
 
 @pytest.mark.parametrize("form", [str, Path])
-@pytest.mark.parametrize("made", [CamClassifier, Labeler, MaskGenerator, Predictor])
+@pytest.mark.parametrize("made", [CamClassifier, Labeler, MaskGenerator, Predictor, Segmenter])
 def test_forms_of_a_bundle(world: World, made: Any, form: Any) -> None:
     opened = made(form(world.bundle.path), session={"threads": 1})
     assert vars(opened).keys() == vars(made(world.bundle)).keys()

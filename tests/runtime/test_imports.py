@@ -88,11 +88,13 @@ LAYERS = (
     {
         "atomic",
         "checks",
+        "class_names",
         "compare",
         "image",
         "image_file",
         "inputs",
         "labels",
+        "listing",
         "names",
         "png",
         "registry",
@@ -102,7 +104,7 @@ LAYERS = (
     {"backends", "trust"},
     {"arguments"},
     {"sam", "cam", "refine", "evaluate", "formats", "runs"},
-    {"results", "engines"},
+    {"results", "engines", "segment"},
     {"report"},
     {"pipeline"},
     {"diagnosis"},
@@ -159,7 +161,7 @@ except SystemExit as end:
 
 
 LAZY = (
-    *("masks", "refine", "label", "evaluate", "inspect", "build"),
+    *("masks", "refine", "label", "segment", "evaluate", "inspect", "build"),
     *("verify", "bench", "doctor"),
 )
 """Commands that need no torch."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,8 +22,8 @@ from samrefine_export.precision import Precisions
 from samrefine_runtime.bundle import sha256_of
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.checks import StrPath, as_path, described
+from samrefine_runtime.class_names import classes_of
 from samrefine_runtime.errors import SettingsError
-from samrefine_runtime.labels import MAX_CLASS
 from samrefine_runtime.settings import Domain, settings_of
 
 OPSET = 18
@@ -76,7 +74,7 @@ def export_cam(
             torchvision; timm:NAME; or MODULE:FACTORY, a function that returns a `CamNetwork`.
         checkpoint: its weights; None with `random_weights`, or where a factory loads its own.
         classes: the foreground classes in the order of the weights, or a file of them
-            (`read_classes`).
+            (`class_names.read_classes`).
         out: the bundle folder.
         random_weights: seed of random weights, for trying things out; the manifest records it.
         recam_predictor: ReCAM's `recam_predictor` checkpoint, which belongs to a ReCAM
@@ -194,39 +192,6 @@ def export_cam_network(
         for half in halves:
             writer.add_graph(f"cam.{half}", write_half(graph, half, module))
         writer.set("cam", section)
-
-
-def read_classes(path: StrPath) -> tuple[str, ...]:
-    """Read class names from a file: one per line, or a JSON list of strings.
-
-    Raises:
-        SettingsError: no such file, not text, not a list of names, empty, or a name twice.
-    """
-    path = as_path(path, "path")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read the class list {path} ({error})") from error
-    if not text.lstrip().startswith("["):
-        return _checked_names([line.strip() for line in text.splitlines() if line.strip()], path)
-    try:
-        return _checked_names(json.loads(text), path)
-    except json.JSONDecodeError as error:
-        raise SettingsError(f"{path} is not a valid JSON list ({error})") from error
-
-
-def classes_of(classes: StrPath | Sequence[str]) -> tuple[str, ...]:
-    """Return class names given as a file or as a sequence.
-
-    Raises:
-        SettingsError: see `read_classes`.
-    """
-    if isinstance(classes, (str, os.PathLike)):
-        return read_classes(as_path(classes, "classes"))
-    # A set has no order, and the order is that of the weights
-    if not isinstance(classes, Sequence):
-        raise SettingsError(f"classes is {described(classes)}, expected a file or a list of names")
-    return _checked_names(list(classes), "classes")
 
 
 class _MapsAndLogits(nn.Module):
@@ -387,20 +352,3 @@ def _check_weights_source(
     is_custom = ":" in arch and not arch.startswith("timm:")
     if checkpoint is None and random_weights is None and not is_custom:
         raise SettingsError(f"{arch} needs a checkpoint, or a seed as random_weights")
-
-
-def _checked_names(names: Any, source: object) -> tuple[str, ...]:
-    """Return class names as a tuple; raise SettingsError, naming `source`, where they are not."""
-    if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
-        raise SettingsError(
-            f"{source} is not a list of class names: expected texts, got {described(names)}"
-        )
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise SettingsError(f"{source} names {repeated[0]!r} more than once, expected each once")
-    if not 1 <= len(names) <= MAX_CLASS:
-        raise SettingsError(
-            f"{source} names {len(names)} classes, expected 1 to {MAX_CLASS}: label maps are "
-            "uint8 with 0 for background and 255 for void"
-        )
-    return tuple(names)

@@ -11,6 +11,7 @@ from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.registry import Registry
 
 __all__ = [
+    "BASE_FORMAT",
     "LABEL_FORMATS",
     "MASK_FORMATS",
     "LabelFormat",
@@ -19,6 +20,9 @@ __all__ = [
     "find_stored_masks",
     "read_stored_masks",
 ]
+
+BASE_FORMAT = "voc"
+"""The label format from which all others are made."""
 
 LABEL_FORMATS: Registry[type[LabelFormat]] = Registry(
     "label format",

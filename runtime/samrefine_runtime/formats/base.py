@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.image import ImageShape
@@ -17,6 +18,9 @@ class LabelFormat:
 
     Images are known by their id, see `names.image_id`.
     """
+
+    needs_images: ClassVar[bool] = True
+    """Whether the files name or hold the images; where not, label maps are enough."""
 
     def __init__(self, folder: Path, classes: Sequence[str], *, home: Path | None = None):
         """Remember the folder and the classes; nothing is written yet.
@@ -33,10 +37,11 @@ class LabelFormat:
         """Return the file of one image, None where one file holds all images."""
         return None
 
-    def write(self, image: Path, label: LabelMap) -> None:
+    def write(self, image_id: str, image: Path, label: LabelMap) -> None:
         """Write the files of one image; nothing where one file holds all images.
 
         Args:
+            image_id: what its files are named after; it may name folders, as in "cats/1".
             image: file of the image.
             label: (H, W) uint8.
 
@@ -81,7 +86,7 @@ class MaskFormat(ABC):
         return self.place(image_id).exists()
 
     # A format may need only one of the next two
-    def write(self, image: Path, masks: Masks) -> None:  # noqa: B027
+    def write(self, image_id: str, masks: Masks) -> None:  # noqa: B027
         """Write the masks of one image; nothing where one file holds all. Raises OutputError."""
 
     def finish(  # noqa: B027
@@ -102,7 +107,7 @@ class MaskFormat(ABC):
         """Read the masks of one image.
 
         Args:
-            image_id: file name of the image without suffix.
+            image_id: see `names.image_id`.
             image_shape: (H, W) the masks must have.
 
         Raises:

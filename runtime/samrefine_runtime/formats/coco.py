@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from reprlib import repr as short
 from typing import Any, ClassVar, Literal, TextIO, TypeGuard, get_args
 
@@ -21,7 +21,7 @@ from samrefine_runtime.inputs import check_file
 from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.names import image_id
+from samrefine_runtime.names import ByImage, file_name, listed_id
 
 FILE_NAME = "instances.json"
 """Name of a COCO file in a folder of results."""
@@ -42,7 +42,7 @@ class CocoPolygonLabels(LabelFormat):
         """Write the file. Raises LabelError or OutputError."""
         with open_coco(self.folder / FILE_NAME, self.classes) as coco:
             for image_id, image in images.items():
-                coco.add_label(image.name, read_label(image_id), form=self.form)
+                coco.add_label(file_name(image_id, image), read_label(image_id), form=self.form)
 
 
 class CocoRleLabels(CocoPolygonLabels):
@@ -72,7 +72,7 @@ class CocoMasks(MaskFormat):
         """Write the file. Raises OutputError."""
         with open_coco(self._file, MASK_CLASSES) as coco:
             for image_id, image in images.items():
-                coco.add_masks(image.name, read_masks(image_id))
+                coco.add_masks(file_name(image_id, image), read_masks(image_id))
 
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the masks of one image. Raises MaskFileError."""
@@ -228,7 +228,7 @@ class CocoFile:
         annotations = content.get("annotations") if isinstance(content, dict) else None
         if not _are_objects(images) or not _are_objects(annotations):
             raise MaskFileError(f"{path}: not COCO JSON, 'images' or 'annotations' is missing")
-        self.path = Path(path)
+        self.path, self.categories = Path(path), content.get("categories")
         try:
             self._images = _images_by_name(images)
             self._annotations = _annotations_by_image(annotations, images)
@@ -238,11 +238,15 @@ class CocoFile:
     def __contains__(self, image_id: object) -> bool:
         return image_id in self._images
 
+    def annotations(self, image_id: str) -> list[dict[str, Any]]:
+        """Return the annotations of an image that is in the file."""
+        return self._annotations[self._images[image_id]["id"]]
+
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the masks of one image.
 
         Args:
-            image_id: file name of the image without suffix.
+            image_id: see `names.image_id`.
             image_shape: (H, W) the masks must have.
 
         Raises:
@@ -251,7 +255,7 @@ class CocoFile:
         if image_id not in self._images:
             raise MaskFileError(f"{self.path}: no image {image_id}")
         image = self._images[image_id]
-        records = self._annotations[image["id"]]
+        records = self.annotations(image_id)
         # Boxes are computed from the run lengths: COCO's differ from SAM's by one pixel
         bare = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
         try:
@@ -263,21 +267,20 @@ class CocoFile:
             raise MaskFileError(f"{self.path}: {image_id}: {error}") from error
 
 
-def _images_by_name(images: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Index images by `names.image_id`. Raises MaskFileError if two have the same."""
+def _images_by_name(images: list[dict[str, Any]]) -> ByImage[dict[str, Any]]:
+    """Index images by their ids. Raises MaskFileError if two have the same."""
     found: dict[str, dict[str, Any]] = {}
     for image in images:
         name = image.get("file_name")
         if not isinstance(name, str) or not name:
             raise MaskFileError(f"an image has the file name {short(name)}, expected text")
-        # Lists are also written on Windows
-        known = found.setdefault(image_id(name.replace("\\", "/")), image)
+        known = found.setdefault(listed_id(name, {PurePosixPath(name).suffix.lower()}), image)
         if known is not image:
             raise MaskFileError(
                 f"the images {short(known['file_name'])} and {short(name)} have the same file name "
-                "without folder and suffix, so that their masks cannot be told apart"
+                "without suffix, so that their masks cannot be told apart"
             )
-    return found
+    return ByImage(found)
 
 
 def _annotations_by_image(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from reprlib import repr as short
 from typing import NoReturn
 from xml.etree import ElementTree
@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.arguments import unknown_class
+from samrefine_runtime.class_names import BACKGROUND
 from samrefine_runtime.errors import ImageLabelsError, LabelError
 from samrefine_runtime.formats.jsonfile import read_json
 from samrefine_runtime.image import IMAGE_SUFFIXES
 from samrefine_runtime.inputs import check_file, read_bytes
-from samrefine_runtime.names import image_id
+from samrefine_runtime.names import ByImage, image_id, listed_id
 
-ImageLabels = dict[str, NDArray[np.bool_]]
-"""Image id (file name without folder and suffix) -> (C,) bool, in the order of the class list."""
+ImageLabels = Mapping[str, NDArray[np.bool_]]
+"""Image id -> (C,) bool, in the order of the class list; see `names.ByImage`."""
 
 MAX_XML_BYTES = 4 << 20
 """Largest VOC annotation that is parsed, 4 MiB; VOC's own have a few kB. A parsed file takes up to
@@ -46,7 +47,8 @@ def read_image_labels(path: str | Path, classes: Sequence[str]) -> ImageLabels:
         .json: {"image": ["cat", "dog"], ...}
         a folder: VOC annotations `<id>.xml`; the classes of all objects, difficult ones too.
 
-    An image that is not listed is not in the result (`labels.get(image_id)` is None).
+    An image that is not listed is not in the result (`labels.get(image_id)` is None). Listed names
+    may have more or fewer folders than the ids they are asked for (`names.ByImage`).
 
     Args:
         path: a file, or a folder of VOC annotations.
@@ -64,6 +66,22 @@ def read_image_labels(path: str | Path, classes: Sequence[str]) -> ImageLabels:
     if not labels:
         raise ImageLabelsError(f"{source}: lists no images")
     return labels
+
+
+def labels_of_folders(image_id: str, classes: Sequence[str]) -> NDArray[np.bool_]:
+    """Return the class (C,) bool of an image that lies in a folder of that name, as "cats/1".
+
+    Of several such folders the innermost counts; "background" is no class.
+
+    Raises:
+        LabelError: no folder of the id is called as a class.
+    """
+    folders = image_id.split("/")[:-1]
+    named = [name for name in folders if name in (*classes, BACKGROUND)]
+    if not named:
+        what = unknown_class(folders[-1], classes) if folders else "no folder in its id"
+        raise LabelError(f"{image_id}: {what}; the folder of an image must be called as its class")
+    return np.array([name == named[-1] for name in classes], bool)
 
 
 def _entries(source: Path, classes: Sequence[str]) -> Iterable[_Entry]:
@@ -92,7 +110,7 @@ def _gather(entries: Iterable[_Entry], classes: tuple[str, ...]) -> ImageLabels:
     Raises:
         LabelError: an unknown class, or an image listed twice with different labels.
     """
-    labels: ImageLabels = {}
+    labels: dict[str, NDArray[np.bool_]] = {}
     for where, image, names in entries:
         present = np.zeros(len(classes), np.bool_)
         for name in names:
@@ -103,17 +121,7 @@ def _gather(entries: Iterable[_Entry], classes: tuple[str, ...]) -> ImageLabels:
         earlier = labels.setdefault(image, present)
         if not np.array_equal(earlier, present):
             raise LabelError(f"{where}: {image} is listed twice with different labels")
-    return labels
-
-
-def _image_id(name: str) -> str:
-    """Return a file name without folder, and without suffix if that is an image's.
-
-    Backslashes separate folders too: lists are also written on Windows.
-    """
-    base = PurePosixPath(name.strip().replace("\\", "/"))
-    has_suffix = base.suffix.lower() in IMAGE_SUFFIXES
-    return image_id(base.name if has_suffix else f"{base.name}.jpg")
+    return ByImage(labels)
 
 
 def _csv_entries(path: Path, classes: Sequence[str]) -> Iterator[_Entry]:
@@ -141,7 +149,7 @@ def _csv_entries(path: Path, classes: Sequence[str]) -> Iterator[_Entry]:
             raise LabelError(f"{where}: {len(row)} cells, expected an image and {len(header) - 1}")
         names = cells[1].split(";") if listed else _marked(header[1:], cells[1:], where)
         stripped = [name.strip() for name in names]
-        yield where, _image_id(cells[0]), [name for name in stripped if name]
+        yield where, listed_id(cells[0], IMAGE_SUFFIXES), [name for name in stripped if name]
 
 
 def _csv_text(path: Path) -> str:
@@ -187,18 +195,19 @@ def _json_entries(path: Path) -> Iterator[_Entry]:
     for image, names in content.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise LabelError(f"{path}: {image}: labels are {short(names)}, expected names")
-        yield str(path), _image_id(image), names
+        yield str(path), listed_id(image, IMAGE_SUFFIXES), names
 
 
 def _xml_entries(folder: Path) -> Iterator[_Entry]:
     """Yield the labels of a folder of VOC annotations, by file name. Raises LabelError."""
     # Hidden files are skipped: macOS adds `._` files with the suffix of the original
-    files = sorted(path for path in folder.glob("*.xml") if path.name[0] != ".")
+    files = [path for path in sorted(folder.rglob("*.xml")) if path.name[0] != "."]
     if not files:
         raise LabelError(f"{folder}: no VOC .xml files here")
     for path in files:
-        objects = _parse_xml(path).findall("object")
-        yield str(path), image_id(path), [(item.findtext("name") or "").strip() for item in objects]
+        objects = parse_annotation(path).findall("object")
+        names = [(item.findtext("name") or "").strip() for item in objects]
+        yield str(path), image_id(path, folder), names
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
@@ -213,7 +222,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
         raise LabelError("has a DOCTYPE, which is refused")
 
 
-def _parse_xml(path: Path) -> ElementTree.Element:
+def parse_annotation(path: Path) -> ElementTree.Element:
     """Parse a VOC annotation. Raises LabelError."""
     check_file(path, LabelError)
     try:

@@ -20,7 +20,6 @@ from samrefine_runtime.formats.base import LabelFormat
 from samrefine_runtime.formats.jsonfile import write_json
 from samrefine_runtime.formats.polygons import Region, regions
 from samrefine_runtime.labels import LabelMap
-from samrefine_runtime.names import image_id
 
 VERSION = "5.5.0"
 """Version of labelme that the files name as their writer."""
@@ -33,10 +32,12 @@ class LabelmeLabels(LabelFormat):
         """Return the JSON file of an image."""
         return self.folder / f"{image_id}.json"
 
-    def write(self, image: Path, label: LabelMap) -> None:
+    def write(self, image_id: str, image: Path, label: LabelMap) -> None:
         """Write the JSON file. Raises LabelError or OutputError."""
-        path = self.path(image_id(image))
-        write_labelme(path, label, self.classes, image, home=self.home)
+        path = self.path(image_id)
+        # Paths inside the file count from where it will lie
+        home = self.home / path.parent.relative_to(self.folder)
+        write_labelme(path, label, self.classes, image, home=home)
 
 
 def write_labelme(

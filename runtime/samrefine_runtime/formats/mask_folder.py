@@ -22,7 +22,6 @@ from samrefine_runtime.image import ImageShape, strips_of
 from samrefine_runtime.image_file import open_image
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.names import image_id
 
 METADATA_HEADER = (
     "id",
@@ -66,9 +65,9 @@ class PngMasks(MaskFormat):
         """Return whether the folder exists."""
         return self.place(image_id).is_dir()
 
-    def write(self, image: Path, masks: Masks) -> None:
+    def write(self, image_id: str, masks: Masks) -> None:
         """Write the folder. Raises OutputError."""
-        write_mask_folder(self.place(image_id(image)), masks)
+        write_mask_folder(self.place(image_id), masks)
 
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the folder. Raises MaskFileError."""

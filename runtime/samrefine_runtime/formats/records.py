@@ -21,7 +21,6 @@ from samrefine_runtime.image import ImageShape
 from samrefine_runtime.inputs import check_pixels
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.names import image_id
 
 FORMAT = "samrefine-masks"
 """Value of `format` in the header."""
@@ -48,9 +47,9 @@ class RecordMasks(MaskFormat):
         """Return whether the file exists."""
         return self.place(image_id).is_file()
 
-    def write(self, image: Path, masks: Masks) -> None:
+    def write(self, image_id: str, masks: Masks) -> None:
         """Write the file. Raises OutputError."""
-        write_masks(self.place(image_id(image)), masks)
+        write_masks(self.place(image_id), masks)
 
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the file. Raises MaskFileError."""
@@ -240,7 +239,7 @@ class _Columns:
         )
 
 
-def _is_number(value: Any) -> TypeGuard[int | float]:
+def is_number(value: Any) -> TypeGuard[int | float]:
     """Return whether a JSON value is a number, no boolean, that is finite as float32."""
     return type(value) in (int, float) and abs(value) < _NUMBER_LIMIT
 
@@ -248,7 +247,7 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 def _score(record: dict[str, Any], key: str) -> float:
     """Return a score of a record, 1 where it is missing. Raises MaskFileError."""
     value = record.get(key, 1.0)
-    if not _is_number(value):
+    if not is_number(value):
         raise MaskFileError(f"{key} is {short(value)}, expected a number")
     return float(value)
 
@@ -259,7 +258,7 @@ def _point(record: dict[str, Any]) -> tuple[float, float]:
     if points is None or points == []:
         return math.nan, math.nan
     first = points[0] if isinstance(points, list) else None
-    if not isinstance(first, list) or len(first) != 2 or not all(map(_is_number, first)):
+    if not isinstance(first, list) or len(first) != 2 or not all(map(is_number, first)):
         raise MaskFileError(f"point_coords is {short(points)}, expected [[x, y]]")
     return float(first[0]), float(first[1])
 
@@ -269,7 +268,7 @@ def _box(record: dict[str, Any], key: str, image_shape: ImageShape) -> tuple[int
     box = record.get(key)
     if box is None:
         return None
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         raise MaskFileError(f"{key} is {short(box)}, expected [x, y, width, height]")
     left, top, width, height = (round(value) for value in box)
     right, bottom = left + width, top + height

@@ -6,19 +6,20 @@ from pathlib import Path
 
 from samrefine_runtime.formats.base import LabelFormat
 from samrefine_runtime.labels import LabelMap, read_label, write_label
-from samrefine_runtime.names import image_id
 
 
 class VocLabels(LabelFormat):
     """`<id>.png`, whose palette indices are the classes."""
 
+    needs_images = False
+
     def path(self, image_id: str) -> Path:
         """Return the PNG of an image."""
         return self.folder / f"{image_id}.png"
 
-    def write(self, image: Path, label: LabelMap) -> None:
+    def write(self, image_id: str, image: Path, label: LabelMap) -> None:
         """Write the PNG. Raises LabelError or OutputError."""
-        write_label(self.path(image_id(image)), label)
+        write_label(self.path(image_id), label)
 
     def read(self, image_id: str) -> LabelMap:
         """Read the PNG. Raises LabelError."""

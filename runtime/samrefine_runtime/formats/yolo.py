@@ -11,7 +11,6 @@ from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.base import LabelFormat
 from samrefine_runtime.formats.polygons import TOLERANCE, Polygon, regions
 from samrefine_runtime.labels import LabelMap
-from samrefine_runtime.names import image_id
 
 
 class YoloLabels(LabelFormat):
@@ -21,9 +20,9 @@ class YoloLabels(LabelFormat):
         """Return the text file of an image."""
         return self.folder / "labels" / f"{image_id}.txt"
 
-    def write(self, image: Path, label: LabelMap) -> None:
+    def write(self, image_id: str, image: Path, label: LabelMap) -> None:
         """Write the text file. Raises LabelError or OutputError."""
-        write_yolo(self.path(image_id(image)), label, len(self.classes))
+        write_yolo(self.path(image_id), label, len(self.classes))
 
     def finish(self, images: Mapping[str, Path], read_label: Callable[[str], LabelMap]) -> None:
         """Write the files that name the classes. Raises LabelError or OutputError."""

@@ -21,7 +21,7 @@ from samrefine_runtime.report.pictures import (
     label_picture,
     mask_picture,
 )
-from samrefine_runtime.results import LabelResult
+from samrefine_runtime.results import LabelResult, RefineResult
 
 LAYERS = ("image", "cam", "masks", "pseudo_label", "label", "ground_truth")
 """Names of the pictures, in the page's order."""
@@ -80,12 +80,12 @@ class ReportEntry:
         cls,
         image_id: str,
         image: RgbImage,
-        result: LabelResult,
+        result: LabelResult | RefineResult,
         ground_truth: LabelMap | None = None,
         *,
         side: int = PICTURE_SIDE,
     ) -> ReportEntry:
-        """Make the entry of an image just labelled.
+        """Make the entry of an image just labelled or refined.
 
         Args:
             image_id: file name of the image without its suffix.
@@ -97,9 +97,10 @@ class ReportEntry:
         Raises:
             LabelError: the ground truth has another shape than the image.
         """
+        cam = result.cam if isinstance(result, LabelResult) else None
         pictures = {
             "image": image_picture(image, side),
-            "cam": cam_picture(result.cam),
+            **({} if cam is None else {"cam": cam_picture(cam)}),
             "masks": mask_picture(result.masks, side),
             "pseudo_label": label_picture(result.pseudo_label, side),
             "label": label_picture(result.label, side),
@@ -116,10 +117,9 @@ class ReportEntry:
             changed=result.changed,
             masks=len(result.masks),
             seconds=sum(result.seconds.values()),
-            probabilities={
-                int(value): float(result.cam.probabilities[value - 1])
-                for value in result.cam.classes
-            },
+            probabilities={int(value): float(cam.probabilities[value - 1]) for value in cam.classes}
+            if cam is not None
+            else {},
         )
 
     @classmethod

@@ -21,12 +21,13 @@ from typing import Any
 
 from samrefine_runtime.atomic import output_errors
 from samrefine_runtime.errors import ImageError, OutputError, RunError, SamrefineError
+from samrefine_runtime.listing import RESULTS
 from samrefine_runtime.runs.fingerprint import Fingerprint
 from samrefine_runtime.runs.history import Entry, Failure, History
 from samrefine_runtime.runs.record import RunRecord, describe
 from samrefine_runtime.runs.task import SPANNING, Glances, Task
 
-HIDDEN = ".samrefine"
+HIDDEN = RESULTS
 """Name of the folder that holds the journal."""
 
 Promised = Mapping[str, Sequence[Fingerprint]]

@@ -14,6 +14,9 @@ from samrefine_runtime.errors import printable
 _SHOWN_DIGITS = 12
 """Digits of a hash that messages show; enough to see that two differ."""
 
+_SHOWN_LENGTH = 80
+"""Characters of a setting that messages show."""
+
 _SHOWN_CHANGES = 4
 """Changed settings that a message names."""
 
@@ -53,7 +56,7 @@ class RunRecord:
         for name in sorted({*self.settings, *other.settings}):
             before, now = self.settings.get(name), other.settings.get(name)
             if before != now:
-                found.append(f"{name} {json.dumps(before)}, now {json.dumps(now)}")
+                found.append(f"{name} {_brief(before)}, now {_brief(now)}")
         return [printable(each) for each in found]
 
 
@@ -66,6 +69,12 @@ def describe(changes: list[str]) -> str:
 def bundle_identity(bundle: Bundle) -> str:
     """Compute the hex sha256 of a bundle's manifest, which names the hash of every file."""
     return hashlib.sha256(json.dumps(bundle.manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _brief(value: Any) -> str:
+    """Return a setting as JSON, cut where it is long, as a list of classes is."""
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}..."
 
 
 def _short(identity: object) -> str:

@@ -13,6 +13,7 @@ from samrefine_runtime.arguments import BundleLike, ImageLike, as_bundle, as_ima
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.checks import Shape, as_array
 from samrefine_runtime.errors import InferenceError, SettingsError
+from samrefine_runtime.image import ImageShape
 from samrefine_runtime.masks.resample import MaskResampler
 from samrefine_runtime.sam.encoder import ImageEmbedding, ImageEncoder
 from samrefine_runtime.sam.grids import whole_image
@@ -50,6 +51,7 @@ class Predictor:
         self.encoder = ImageEncoder(bundle, session)
         self._decoder = backends.open(bundle.graph("decoder"), session)
         self._embedding: ImageEmbedding | None = None
+        self.runs_on = {**self.encoder.runs_on, **backends.runs_on(self._decoder)}
 
     @property
     def mask_threshold(self) -> float:
@@ -102,6 +104,26 @@ class Predictor:
                 finite numbers.
         """
         Domain(bool).check("return_logits", return_logits)
+        low_res, scores = self.predict_logits(
+            point_coords, point_labels, box, mask_input, multimask_output
+        )
+        resampled = self._resampled(low_res)
+        masks = resampled if return_logits else resampled > self.mask_threshold
+        return masks, scores, low_res
+
+    def predict_logits(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        multimask_output: bool = True,
+    ) -> tuple[Floats, Floats]:
+        """Predict low-res logits (M, h, w) and predicted IoU (M,) of one prompt, as `predict`.
+
+        Raises:
+            SettingsError: as for `predict`.
+        """
         h, w = self.sam.low_res_shape
         points = _numbers(point_coords, "point_coords", "(K, 2) XY pixels", (None, 2))
         labels = _numbers(point_labels, "point_labels", "(K,) of 0 and 1", (None,), kinds="biuf")
@@ -114,10 +136,8 @@ class Predictor:
             None if logits is None else logits[None],
             multimask_output,
         )
-        # The one prompt of the batch, at the image's size
-        resampled = self._resampled(low_res[0])
-        masks = resampled if return_logits else resampled > self.mask_threshold
-        return masks, scores[0], low_res[0]
+        # The one prompt of the batch
+        return low_res[0], scores[0]
 
     def predict_low_res(
         self,
@@ -194,13 +214,21 @@ class Predictor:
         logits = as_array(low_res, "low_res", f"(M, {h}, {w}) logits", (None, h, w))
         return self._resampled(logits.astype(np.float32, copy=False))
 
-    def _resampled(self, low_res: Floats) -> Floats:
+    @property
+    def image_shape(self) -> ImageShape:
+        """The (H, W) of the image. Raises SettingsError before `set_image`."""
+        return self._current().image_shape
+
+    def resampler(self) -> MaskResampler:
+        """Return what resamples low-res logits to the image. Raises SettingsError without one."""
         embedding = self._current()
         box = whole_image(embedding.image_shape).box
-        resampler = MaskResampler(
-            low_res.shape[1:], embedding.input_side, box, embedding.image_shape
-        )
-        resampled = np.empty((len(low_res), *embedding.image_shape), np.float32)
+        shape = self.sam.low_res_shape
+        return MaskResampler(shape, embedding.input_side, box, embedding.image_shape)
+
+    def _resampled(self, low_res: Floats) -> Floats:
+        resampler = self.resampler()
+        resampled = np.empty((len(low_res), *self.image_shape), np.float32)
         for source, target in zip(low_res, resampled, strict=True):
             target[:] = resampler.logits(source)
         return resampled

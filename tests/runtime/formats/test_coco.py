@@ -149,12 +149,18 @@ HOSTILE = {
     "no annotations": ({"images": []}, "not COCO JSON"),
     "images are numbers": ({"images": [1], "annotations": []}, "not COCO JSON"),
     "same name twice": (
-        {"images": [IMAGE, IMAGE | {"file_name": "b/a.png"}], "annotations": []},
-        "the images 'a.jpg' and 'b/a.png' have the same file name without folder and suffix",
+        {"images": [IMAGE, IMAGE | {"file_name": "a.png"}], "annotations": []},
+        "the images 'a.jpg' and 'a.png' have the same file name without suffix",
     ),
     "same name on Windows": (
-        {"images": [IMAGE, IMAGE | {"id": 2, "file_name": "b\\a.png"}], "annotations": []},
-        "have the same file name without folder",
+        {
+            "images": [
+                IMAGE | {"file_name": "b/a.jpg"},
+                IMAGE | {"id": 2, "file_name": "b\\a.png"},
+            ],
+            "annotations": [],
+        },
+        "have the same file name without suffix",
     ),
     "no name": ({"images": [IMAGE | {"file_name": None}], "annotations": []}, "file name None"),
     "same id twice": (

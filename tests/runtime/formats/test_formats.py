@@ -51,7 +51,7 @@ def test_label_formats_write_the_files_they_promise(name: str, tmp_path: Path) -
     form = LABEL_FORMATS[name](tmp_path / "labels", CLASSES)
     images = {image_id: tmp_path / f"{image_id}.jpg" for image_id in ("a", "b")}
     for image in images.values():
-        form.write(image, LABEL)
+        form.write(image.stem, image, LABEL)
     form.finish(images, lambda image_id: LABEL)
     found = {str(p.relative_to(form.folder)) for p in form.folder.rglob("*") if p.is_file()}
     paths = [form.path(image_id) for image_id in images]
@@ -63,7 +63,7 @@ def test_label_formats_write_the_files_they_promise(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("name", list(LABEL_FORMATS))
 def test_label_formats_read_back_or_say_that_they_cannot(name: str, tmp_path: Path) -> None:
     form = LABEL_FORMATS[name](tmp_path, CLASSES)
-    form.write(tmp_path / "a.jpg", LABEL)
+    form.write("a", tmp_path / "a.jpg", LABEL)
     if name == "voc":
         assert np.array_equal(form.read("a"), LABEL)
     else:
@@ -80,7 +80,7 @@ NAMED = [name for name in LABEL_FORMATS if name != "voc"]
 @pytest.mark.parametrize("name", NAMED)
 def test_labels_are_stored_under_their_names(name: str, tmp_path: Path) -> None:
     form = LABEL_FORMATS[name](tmp_path / "labels", CLASSES)
-    form.write(tmp_path / "a.jpg", LABEL)
+    form.write("a", tmp_path / "a.jpg", LABEL)
     form.finish({"a": tmp_path / "a.jpg"}, lambda image_id: LABEL)
     text = "".join(p.read_text() for p in form.folder.rglob("*") if p.is_file())
     assert "cat" in text and "dog" in text and "background" not in text
@@ -91,14 +91,45 @@ def test_a_class_without_a_name_is_refused(name: str, tmp_path: Path) -> None:
     form = LABEL_FORMATS[name](tmp_path / "labels", CLASSES)
     label = np.where(LABEL == 2, np.uint8(3), LABEL)
     with pytest.raises(LabelError, match="3"):
-        form.write(tmp_path / "a.jpg", label)
+        form.write("a", tmp_path / "a.jpg", label)
         form.finish({"a": tmp_path / "a.jpg"}, lambda image_id: label)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("name", list(LABEL_FORMATS))
+def test_label_formats_keep_images_of_one_name_in_two_folders_apart(
+    name: str, tmp_path: Path
+) -> None:
+    form = LABEL_FORMATS[name](tmp_path / "out", CLASSES)
+    images = {f"{folder}/1": tmp_path / folder / "1.jpg" for folder in ("cats", "dogs")}
+    for image_id, image in images.items():
+        form.write(image_id, image, LABEL)
+    form.finish(images, lambda image_id: LABEL)
+    paths = [form.path(image_id) for image_id in images]
+    text = "".join(p.read_text() for p in tmp_path.rglob("*.json"))
+    assert all(path.is_file() for path in paths if path) and len({*paths}) in (1, 2)
+    for image_id in images if paths[0] is None or name == "labelme" else []:
+        assert f'{image_id}.jpg"' in text
+
+
+@pytest.mark.parametrize("name", list(MASK_FORMATS))
+def test_mask_formats_keep_images_of_one_name_in_two_folders_apart(
+    name: str, tmp_path: Path
+) -> None:
+    form = MASK_FORMATS[name](tmp_path)
+    known = {"cats/1": stored_masks(), "dogs/1": stored_masks().select([])}
+    for image_id, masks in known.items():
+        form.write(image_id, masks)
+    form.finish({name: Path(f"{name}.jpg") for name in known}, known.__getitem__)
+    for image_id, masks in known.items():
+        assert len(read_stored_masks(tmp_path, image_id, image_shape=masks.image_shape)) == len(
+            masks
+        )
+
+
 def store(form: MaskFormat, image: Path, masks: Masks) -> None:
     """Write the masks of one image, as a command does."""
-    form.write(image, masks)
+    form.write(image.stem, masks)
     form.finish({image.stem: image}, lambda image_id: masks)
 
 
@@ -141,16 +172,16 @@ class TextLabels(LabelFormat):
     def path(self, image_id: str) -> Path:
         return self.folder / f"{image_id}.txt"
 
-    def write(self, image: Path, label: LabelMap) -> None:
+    def write(self, image_id: str, image: Path, label: LabelMap) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.path(image.stem).write_text(str(label.tolist()))
+        self.path(image_id).write_text(str(label.tolist()))
 
 
 def test_a_format_is_one_entry(tmp_path: Path) -> None:
     LABEL_FORMATS.add("text", TextLabels)
     try:
         form = LABEL_FORMATS["text"](tmp_path, CLASSES)
-        form.write(tmp_path / "a.jpg", LABEL)
+        form.write("a", tmp_path / "a.jpg", LABEL)
         assert (tmp_path / "a.txt").is_file()
         assert list(LABEL_FORMATS)[-1] == "text"
     finally:
@@ -163,9 +194,9 @@ class NumpyMasks(MaskFormat):
     def place(self, image_id: str) -> Path:
         return self.folder / f"{image_id}.npy"
 
-    def write(self, image: Path, masks: Masks) -> None:
+    def write(self, image_id: str, masks: Masks) -> None:
         stack = [masks.dense(index) for index in range(len(masks))]
-        np.save(self.place(image.stem), np.array(stack))
+        np.save(self.place(image_id), np.array(stack))
 
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         stack = np.load(self.place(image_id))
@@ -204,7 +235,7 @@ def test_a_coco_file_may_be_named_instead_of_its_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["masks.json", "0000.png", "none.json"])
 def test_other_files_are_refused_once(tmp_path: Path, name: str) -> None:
-    MASK_FORMATS["records"](tmp_path).write(Path("masks.jpg"), stored_masks())
+    MASK_FORMATS["records"](tmp_path).write("masks", stored_masks())
     (tmp_path / "0000.png").write_bytes(b"\x89PNG")
     with pytest.raises(SettingsError, match="expected a folder of masks, or a COCO file"):
         check_stored_masks(tmp_path / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     return path
 
 
-def names(labels: dict[str, np.ndarray]) -> dict[str, list[str]]:
+def names(labels: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """Class names by image, folders aside."""
     return {
-        image: [name for name, here in zip(CLASSES, present, strict=True) if here]
+        image.rpartition("/")[2]: [
+            name for name, here in zip(CLASSES, present, strict=True) if here
+        ]
         for image, present in labels.items()
     }
 
@@ -65,6 +69,7 @@ def test_csv(tmp_path: Path, text: str) -> None:
     assert labels["a"].dtype == bool
     assert labels["a"].shape == (3,)
     assert labels.get("missing") is None
+    assert labels["2007.b"].tolist() == [False, True, False]
 
 
 def test_json(tmp_path: Path) -> None:

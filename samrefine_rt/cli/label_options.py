@@ -1,0 +1,76 @@
+"""What commands that write labels have in common on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from samrefine_rt.cli.grouped import Function, option
+from samrefine_rt.cli.options import LabelFolder, format_option
+from samrefine_rt.cli.outputs import GroundTruth, LabelWriter
+from samrefine_runtime.errors import SettingsError
+from samrefine_runtime.formats import BASE_FORMAT, LABEL_FORMATS
+
+
+@dataclass(frozen=True)
+class LabelOutputs:
+    """Which files are written of labels."""
+
+    formats: tuple[str, ...] = (BASE_FORMAT,)
+    """Names in LABEL_FORMATS."""
+    overlay: bool = False
+    """Whether to draw overlays."""
+    report: bool = False
+    """Whether to write the report."""
+    ground_truth: Path | None = None
+    """Folder of labels that the report compares with. Raises SettingsError without a report."""
+
+    def __post_init__(self) -> None:
+        if self.ground_truth is not None and not self.report:
+            raise SettingsError("--ground-truth needs --report, which shows the comparison")
+
+    @property
+    def truth(self) -> GroundTruth:
+        """The ground truth of the report."""
+        return GroundTruth(self.ground_truth)
+
+    def writer(self, out: Path, classes: Sequence[str], **more: Any) -> LabelWriter:
+        """Return what writes these files into `out`; `more` is LabelWriter's."""
+        return LabelWriter(
+            out, classes, self.formats, overlay=self.overlay, report=self.report, **more
+        )
+
+
+def label_output_options(command: Function) -> Function:
+    """Declare --format, --overlay, --report and --ground-truth, handed on as `outputs`."""
+    text = "Label PNGs, <id>.png, that the report compares with."
+    return option("--ground-truth", type=LabelFolder(), help=text)(unscored_output_options(command))
+
+
+def unscored_output_options(command: Function) -> Function:
+    """Declare --format, --overlay and --report, handed on as `outputs`."""
+
+    @wraps(command)
+    def collected(
+        *args: Any,
+        formats: tuple[str, ...],
+        overlay: bool,
+        report: bool,
+        ground_truth: Path | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        outputs = LabelOutputs(formats, overlay, report, ground_truth)
+        return command(*args, outputs=outputs, **kwargs)
+
+    decorated: Any = collected
+    # click lists the option declared last first
+    for declare in (
+        option("--report", is_flag=True, help="Also write report.html, which shows each step."),
+        option("--overlay", is_flag=True, help="Also draw overlays/<id>.jpg."),
+        format_option(LABEL_FORMATS, BASE_FORMAT),
+    ):
+        decorated = declare(decorated)
+    return decorated  # type: ignore[no-any-return]
