@@ -84,7 +84,7 @@ ReadImage = Callable[[], RgbImage]
     "file.",
 )
 @option("--out", required=True, type=Folder, help="Output folder.")
-@classes_option("What the classes are called.")
+@classes_option("classes.txt beside the labels, then the bundle's")
 @label_output_options
 @settings_options(RefineSettings, "refinement", REFINEMENT)
 @settings_options(

@@ -91,11 +91,11 @@ def test_what_is_left_out_is_said(photos: Path, out: Path, lively_bundle: Path) 
     result = run(*arguments)
     assert (
         "4 images; left out: 2 hidden (.hidden, ._1.png), 2 of other types (notes.txt, clip.mp4), "
-        "1 results (old results)"
+        "1 holding results (old results)"
     ) in result.stderr
     assert "left out" not in run(*arguments, "-q").stderr
     counts = json.loads(run(*arguments, "--json").stdout)["left_out"]
-    assert counts == {"hidden": 2, "of other types": 2, "results": 1}
+    assert counts == {"hidden": 2, "of other types": 2, "holding results": 1}
     # What is given by name is looked into, whatever it is called
     assert "1 done" in run("masks", photos / ".hidden", *arguments[2:]).stderr
 
