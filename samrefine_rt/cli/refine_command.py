@@ -155,14 +155,15 @@ def _names(
 ) -> tuple[str, ...]:
     """Return the foreground names of the classes. Raises SettingsError."""
     known = None if bundle is None or bundle.cam is None else bundle.cam.classes
+    beside = classes_beside(folder) if classes is None else None
     names = names_of(
         labels,
         given=classes,
         num_classes=refinement.values.get("num_classes"),
-        beside=classes_beside(folder) if classes is None else None,
+        beside=beside,
         bundle=known,
     )
-    if names == known and classes is None and not quiet:
+    if names == known and classes is None and beside is None and not quiet:
         shown = ", ".join(names[:_SHOWN_CLASSES]) + (", ..." if names[_SHOWN_CLASSES:] else "")
         text = f"classes: {len(names)}, as the bundle's ({shown}); --classes says otherwise"
         click.echo(printable(text), err=True)
