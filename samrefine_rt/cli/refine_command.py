@@ -44,7 +44,7 @@ from samrefine_runtime.image import ReadAhead, RgbImage
 from samrefine_runtime.labels import LabelMap, read_label
 from samrefine_runtime.listing import files_in
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.names import image_id
+from samrefine_runtime.names import ByImage, image_id
 from samrefine_runtime.pipeline import PROMPTS
 from samrefine_runtime.refine import RefineSettings
 from samrefine_runtime.refine import refine as refine_label
@@ -132,7 +132,8 @@ def refine(
     ) as folder:
         tasks = [refiner.task(name, path) for name, path in labels.items()]
         outcome = run_batch(tasks, refiner.work, folder, run, quiet=quiet)
-        writer.finish(folder, {**labels, **refiner.images.paths}, outcome)
+        shown = {name: refiner.images.paths.get(name, path) for name, path in labels.items()}
+        writer.finish(folder, shown, outcome)
     outcome.finish(quiet=quiet, json_file=json_file, runs_on=source.runs_on)
 
 
@@ -256,7 +257,7 @@ class Images:
 
     def __init__(self, folder: Path | None):
         self.folder = folder
-        self.paths = {} if folder is None else find_images([folder]).files
+        self.paths = ByImage({} if folder is None else find_images([folder]).files)
         self._ahead = ReadAhead(list(self.paths.values()))
 
     def path(self, name: str) -> Path:

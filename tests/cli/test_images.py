@@ -70,6 +70,11 @@ def test_labels_and_masks_in_folders_are_refined_and_evaluated(
         found[masks.stem] = [read_label(to / "voc" / f"{name}.png").tobytes() for name in IDS]
     generated = ["--images", photos, *bundle, "--prompts", "grid"]
     assert run(*arguments, *generated, "--out", out / "generated").exit_code == 0
+    # The images may lie in more folders than the labels
+    (photos.parent / "set").mkdir()
+    photos.rename(photos.parent / "set" / "train")
+    generated[1] = photos.parent / "set"
+    assert "4 done" in run(*arguments, *generated, "--out", out / "more").stderr
     found["generated"] = [
         (read_label(out / "generated" / "voc" / f"{n}.png").tobytes()) for n in IDS
     ]
