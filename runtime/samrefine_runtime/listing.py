@@ -8,7 +8,7 @@ from pathlib import Path
 RESULTS = ".samrefine"
 """Name of the folder that marks an output folder (`runs.HIDDEN`): its files are results."""
 
-HIDDEN, OTHER_TYPE, OUTPUTS, CLOSED = "hidden", "of other types", "results", "not readable"
+HIDDEN, OTHER_TYPE, OUTPUTS, CLOSED = "hidden", "of other types", "holding results", "not readable"
 """Why a file or folder is left out."""
 
 

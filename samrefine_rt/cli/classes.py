@@ -44,14 +44,14 @@ class ClassList(click.ParamType):  # type: ignore[type-arg]
             self.fail(printable(error), param, ctx)
 
 
-def classes_option(text: str, **attributes: Any) -> Callable[[Function], Function]:
+def classes_option(default: str) -> Callable[[Function], Function]:
     """Declare --classes, handed on as the foreground names `classes`, None if it is not given."""
     return option(
         "--classes",
         type=ClassList(),
         metavar="FILE|a,b,c",
-        help=f"{text} A file with one name per line, the names themselves, or voc.",
-        **attributes,
+        help="What the classes are called: a file with one name per line, the names themselves, or "
+        f"voc.  [default: {default}]",
     )
 
 

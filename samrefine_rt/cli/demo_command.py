@@ -53,28 +53,21 @@ def demo(out: Path, session: SessionOptions, quiet: bool, json_file: Path | None
     bundle = open_bundle("demo", is_suited=True)
     labeler = Labeler(bundle, refinement=DRAWN_SCENES, session=session)
     images = demo_images(labeler.classes)
-    writer = LabelWriter(
-        out,
-        labeler.classes,
-        (BASE_FORMAT,),
-        overlay=False,
-        report=True,
-        report_title="samrefine demo",
-    )
+    title = "samrefine demo"
+    writer = LabelWriter(out, labeler.classes, (BASE_FORMAT,), report=True, report_title=title)
     files = {image_id(each.path): each.path for each in images}
     scores: dict[str, _Score] = {}
     known = {image_id(each.path): each for each in images}
 
     def work(task: Task, missing: Sequence[str], advance: Advance) -> Write:
-        demo_image = known[task.label]
+        name, demo_image = task.label, known[task.label]
         image, truth = demo_image.read(), demo_image.ground_truth()
         result = labeler.label(
             image, demo_image.image_labels, progress=lambda done, total: advance(done / total)
         )
-        scores[task.label] = _Score.of(result, truth, len(writer.classes))
-        return lambda staging: writer.write(
-            staging, task.label, demo_image.path, image, result, truth
-        )
+        scores[name] = _Score.of(result, truth, len(writer.classes))
+        path = demo_image.path
+        return lambda staging: writer.write(staging, name, path, image, result, truth)
 
     tasks = [Task(IMAGE + name, name, writer.kinds, writer.derived) for name in files]
     # The table is of all images: each is labelled, whatever an earlier run left

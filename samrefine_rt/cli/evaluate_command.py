@@ -38,7 +38,7 @@ _SHOWN_IDS = 5
     help="Number of classes with background.  "
     f"[default: those with a name, else {len(VOC_CLASSES)}]",
 )
-@classes_option("What the classes are called.  [default: classes.txt beside the labels]")
+@classes_option("classes.txt beside the labels")
 @results_options
 def evaluate(
     predictions: Path,

@@ -104,7 +104,7 @@ def label(
 ) -> None:
     """Label images: pseudo labels from CAM, masks from SAM, joined by SEPL.
 
-    Writes voc/<image>.png, summary/<image>.json and one folder for each further format.
+    Writes voc/<id>.png, summary/<id>.json, classes.txt and one folder for each further format.
     """
     found = find_images(images)
     found.tell(quiet=quiet)

@@ -47,7 +47,8 @@ class LabelOutputs:
 def label_output_options(command: Function) -> Function:
     """Declare --format, --overlay, --report and --ground-truth, handed on as `outputs`."""
     text = "Label PNGs, <id>.png, that the report compares with."
-    return option("--ground-truth", type=LabelFolder(), help=text)(unscored_output_options(command))
+    truth = option("--ground-truth", type=LabelFolder(), help=text)
+    return unscored_output_options(truth(command))
 
 
 def unscored_output_options(command: Function) -> Function:

@@ -44,7 +44,7 @@ from samrefine_runtime.image import ReadAhead, RgbImage
 from samrefine_runtime.labels import LabelMap, read_label
 from samrefine_runtime.listing import files_in
 from samrefine_runtime.masks.masks import Masks
-from samrefine_runtime.names import image_id
+from samrefine_runtime.names import ByImage, image_id
 from samrefine_runtime.pipeline import PROMPTS
 from samrefine_runtime.refine import RefineSettings
 from samrefine_runtime.refine import refine as refine_label
@@ -84,7 +84,7 @@ ReadImage = Callable[[], RgbImage]
     "file.",
 )
 @option("--out", required=True, type=Folder, help="Output folder.")
-@classes_option("What the classes are called.")
+@classes_option("classes.txt beside the labels, then the bundle's")
 @label_output_options
 @settings_options(RefineSettings, "refinement", REFINEMENT)
 @settings_options(
@@ -132,7 +132,8 @@ def refine(
     ) as folder:
         tasks = [refiner.task(name, path) for name, path in labels.items()]
         outcome = run_batch(tasks, refiner.work, folder, run, quiet=quiet)
-        writer.finish(folder, {**labels, **refiner.images.paths}, outcome)
+        shown = {name: refiner.images.paths.get(name, path) for name, path in labels.items()}
+        writer.finish(folder, shown, outcome)
     outcome.finish(quiet=quiet, json_file=json_file, runs_on=source.runs_on)
 
 
@@ -155,14 +156,15 @@ def _names(
 ) -> tuple[str, ...]:
     """Return the foreground names of the classes. Raises SettingsError."""
     known = None if bundle is None or bundle.cam is None else bundle.cam.classes
+    beside = classes_beside(folder) if classes is None else None
     names = names_of(
         labels,
         given=classes,
         num_classes=refinement.values.get("num_classes"),
-        beside=classes_beside(folder) if classes is None else None,
+        beside=beside,
         bundle=known,
     )
-    if names == known and classes is None and not quiet:
+    if names == known and classes is None and beside is None and not quiet:
         shown = ", ".join(names[:_SHOWN_CLASSES]) + (", ..." if names[_SHOWN_CLASSES:] else "")
         text = f"classes: {len(names)}, as the bundle's ({shown}); --classes says otherwise"
         click.echo(printable(text), err=True)
@@ -255,7 +257,7 @@ class Images:
 
     def __init__(self, folder: Path | None):
         self.folder = folder
-        self.paths = {} if folder is None else find_images([folder]).files
+        self.paths = ByImage({} if folder is None else find_images([folder]).files)
         self._ahead = ReadAhead(list(self.paths.values()))
 
     def path(self, name: str) -> Path:

@@ -74,7 +74,7 @@ _SHOWN = 5
     metavar="X,Y[,0|1]",
     help="A pixel on the object (1) or beside it (0); all of them mean one object.",
 )
-@classes_option("What the classes are called.  [default: as the boxes name them]")
+@classes_option("as the boxes name them")
 @unscored_output_options
 @option(
     "--masks-format",
@@ -138,7 +138,7 @@ def segment(
         masks.finish(folder, found.files, outcome)
     if work.empty:
         some = ", ".join([*work.empty][:_SHOWN]) + (", ..." if len(work.empty) > _SHOWN else "")
-        warn(f"{sum(work.empty.values())} prompts gave no mask, in {some}")
+        warn(f"prompts without a mask: {sum(work.empty.values())}, in {some}")
     outcome.finish(
         quiet=quiet,
         json_file=json_file,

@@ -70,6 +70,11 @@ def test_labels_and_masks_in_folders_are_refined_and_evaluated(
         found[masks.stem] = [read_label(to / "voc" / f"{name}.png").tobytes() for name in IDS]
     generated = ["--images", photos, *bundle, "--prompts", "grid"]
     assert run(*arguments, *generated, "--out", out / "generated").exit_code == 0
+    # The images may lie in more folders than the labels
+    (photos.parent / "set").mkdir()
+    photos.rename(photos.parent / "set" / "train")
+    generated[1] = photos.parent / "set"
+    assert "4 done" in run(*arguments, *generated, "--out", out / "more").stderr
     found["generated"] = [
         (read_label(out / "generated" / "voc" / f"{n}.png").tobytes()) for n in IDS
     ]
@@ -91,11 +96,11 @@ def test_what_is_left_out_is_said(photos: Path, out: Path, lively_bundle: Path) 
     result = run(*arguments)
     assert (
         "4 images; left out: 2 hidden (.hidden, ._1.png), 2 of other types (notes.txt, clip.mp4), "
-        "1 results (old results)"
+        "1 holding results (old results)"
     ) in result.stderr
     assert "left out" not in run(*arguments, "-q").stderr
     counts = json.loads(run(*arguments, "--json").stdout)["left_out"]
-    assert counts == {"hidden": 2, "of other types": 2, "results": 1}
+    assert counts == {"hidden": 2, "of other types": 2, "holding results": 1}
     # What is given by name is looked into, whatever it is called
     assert "1 done" in run("masks", photos / ".hidden", *arguments[2:]).stderr
 

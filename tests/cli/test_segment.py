@@ -178,7 +178,7 @@ def test_prompts_without_a_mask_are_told_of(
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     result = run(*common(images, bundle, out), "--box", "6,6,20,20")
     assert result.exit_code == 0
-    assert "2 prompts gave no mask, in a, b" in result.stderr
+    assert "prompts without a mask: 2, in a, b" in result.stderr
     assert not read_label(out / "voc" / "a.png").any()
 
 

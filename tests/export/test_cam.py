@@ -24,6 +24,7 @@ from samrefine_export.third_party import import_timm, torchvision_model
 from samrefine_runtime.bundle import Bundle, sha256_of
 from samrefine_runtime.cam import CamClassifier
 from samrefine_runtime.errors import SettingsError
+from tests.command import failed, run
 from tests.samples import ONE_THREAD, cpu_session
 
 CLASSES = ["cat", "dog", "tram"]
@@ -287,3 +288,13 @@ def test_random_weights_repeat(tmp_path: Path) -> None:
 def test_graph_holds_no_paths(tmp_path: Path) -> None:
     export_cam_network(CamNetwork(small_network(), 4), CLASSES, tmp_path / "b")
     assert b".py" not in (tmp_path / "b" / "cam.onnx").read_bytes()
+
+
+def test_the_command_takes_names_and_writes_json(tmp_path: Path) -> None:
+    arguments = ["export", "cam", "--arch", "resnet18", "--random-weights", 0]
+    done = run(*arguments, "--classes", "background,cat,dog", "--out", tmp_path / "b", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["cam"]["classes"] == ["cat", "dog"]
+    assert "wrote" not in done.stderr
+    message = failed(run(*arguments, "--classes", "cat,cat", "--out", tmp_path / "c"), 2)
+    assert "names 'cat' more than once" in message and not (tmp_path / "c").exists()

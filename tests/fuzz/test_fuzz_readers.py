@@ -21,9 +21,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.one_run import peak_mb
-from samrefine_runtime.errors import ImageError, InputError, LabelError, MaskFileError
+from samrefine_runtime.errors import (
+    ImageError,
+    InputError,
+    LabelError,
+    MaskFileError,
+    SettingsError,
+)
+from samrefine_runtime.formats.boxes import open_boxes
 from samrefine_runtime.formats.coco import CocoFile
 from samrefine_runtime.formats.image_labels import read_image_labels
+from samrefine_runtime.formats.image_list import read_image_list
 from samrefine_runtime.formats.mask_folder import read_mask_folder
 from samrefine_runtime.formats.records import read_masks
 from samrefine_runtime.image import read_image
@@ -336,6 +344,55 @@ def test_image_labels(folder: Path, case: tuple[str, bytes]) -> None:
     )
     for present in (labels or {}).values():
         assert present.shape == (2,) and present.dtype == bool
+
+
+BOX_XML = (
+    b"<annotation><object><name>cat</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>9</xmax>"
+    b"<ymax>8</ymax></bndbox></object></annotation>"
+)
+BOX_COCO = {
+    "images": [{"id": 1, "file_name": "a.jpg", "height": 40, "width": 60}],
+    "categories": [{"id": 1, "name": "cat"}, {"id": 5, "name": "dog"}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [1, 2.5, 3, 4]}],
+}
+BOX_YOLO = b"0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.5 0.2 0.3 0.6\n"
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(
+        st.tuples(st.just("xml"), damage(BOX_XML)),
+        st.tuples(st.just("json"), changed(BOX_COCO).map(json_bytes)),
+        st.tuples(st.just("json"), damage(json_bytes(BOX_COCO))),
+        st.tuples(st.just("txt"), damage(BOX_YOLO) | st.binary(max_size=40)),
+    )
+)
+def test_boxes(folder: Path, case: tuple[str, bytes]) -> None:
+    kind, content = case
+    path = folder / f"boxes {kind}" / f"a.{kind}"
+    path.parent.mkdir(exist_ok=True)
+
+    def read(file: Path) -> Any:
+        try:
+            found = open_boxes(file if kind == "json" else file.parent, ("cat", "dog"))
+        except SettingsError as error:
+            raise LabelError(str(error)) from error
+        return found.read("a", (40, 60))
+
+    read_boxes = read_or_refuse(path, content, read, LabelError)
+    if read_boxes is not None:
+        boxes, values = read_boxes
+        assert boxes.shape == (len(values), 4) and np.isfinite(boxes).all()
+        assert ((boxes[:, :2] >= 0) & (boxes[:, :2] < boxes[:, 2:])).all()
+        assert (boxes[:, 2:] <= [60, 40]).all() and set(values) <= {1, 2}
+
+
+@settings(deadline=None)
+@given(st.tuples(st.sampled_from(["a.csv", "a.txt"]), damage(CSV) | st.binary(max_size=60)))
+def test_image_lists(folder: Path, case: tuple[str, bytes]) -> None:
+    name, content = case
+    found = read_or_refuse(folder / name, content, read_image_list, InputError)
+    assert found is None or (found and all(each == each.strip() != "" for each in found))
 
 
 @pytest.fixture(scope="module")

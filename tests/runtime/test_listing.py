@@ -36,7 +36,7 @@ def test_reasons(folder: Path) -> None:
         ".h": "hidden",
         "d/.i.png": "hidden",
         "d/x.txt": "of other types",
-        "r": "results",
+        "r": "holding results",
     }
 
 
