@@ -20,6 +20,7 @@ Operand = "Value | float | Sequence[float]"
 
 _KINDS = {
     "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
     "uint8": TensorProto.UINT8,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
@@ -106,7 +107,8 @@ class Value:
 
     def side(self, axis: int) -> Value:
         """Return the length of an axis, (1,) int64."""
-        return self.graph.op("Shape", self, dtype="int64", start=axis, end=axis + 1)
+        end = {} if axis == -1 else {"end": axis + 1}
+        return self.graph.op("Shape", self, dtype="int64", start=axis, **end)
 
     def slice(self, axis: int, start: int | Value, stop: int | Value) -> Value:
         """Cut a part out of one axis; bounds are numbers, or values of shape (1,) int64."""
@@ -127,7 +129,8 @@ class Stacked(NamedTuple):
     """What every run of a loop gives one of."""
 
     dtype: str
-    shape: tuple[int, ...] = ()
+    shape: tuple[int | str, ...] = ()
+    """Of each axis its length, or a name."""
 
 
 class Shared(NamedTuple):
@@ -165,7 +168,9 @@ class Graph:
         self._add(operator, self._named(inputs, first.dtype), [made.name], attributes)
         return made
 
-    def ops(self, operator: str, *inputs: Value, dtypes: Sequence[str], **attributes: Any) -> list[Value]:
+    def ops(
+        self, operator: str, *inputs: Value, dtypes: Sequence[str], **attributes: Any
+    ) -> list[Value]:
         """Add a node of several outputs."""
         made = [self.value(dtype, operator.lower()) for dtype in dtypes]
         self._add(operator, self._named(inputs, ""), [each.name for each in made], attributes)
@@ -220,7 +225,9 @@ class Graph:
 
     def range(self, stop: Value) -> Value:
         """Return the numbers from 0 to a value (1,) int64, without it, (N,) int64."""
-        return self.op("Range", self.constant(0, "int64"), stop.squeeze(0), self.constant(1, "int64"))
+        return self.op(
+            "Range", self.constant(0, "int64"), stop.squeeze(0), self.constant(1, "int64")
+        )
 
     def include(
         self, model: onnx.ModelProto, prefix: str, feeds: Mapping[str, Value]
@@ -245,7 +252,8 @@ class Graph:
         for function in model.functions:
             self._shared.functions[function.domain, function.name] = function
         return {
-            value.name: Value(self, names[value.name], _dtype(value)) for value in model.graph.output
+            value.name: Value(self, names[value.name], _dtype(value))
+            for value in model.graph.output
         }
 
     def loop(
@@ -272,7 +280,7 @@ class Graph:
         with self._body() as nodes:
             results = [self.op("Identity", each) for each in body(count, *given)]
             goes_on = self.op("Identity", going)
-        shapes: dict[str, Sequence[int]] = {each.name: () for each in (count, going, goes_on)}
+        shapes: dict[str, Sequence[int | str]] = {each.name: () for each in (count, going, goes_on)}
         for made, kind in zip(results[len(carried) :], stacked, strict=True):
             shapes[made.name] = kind.shape
         graph = _body_of(nodes, [count, going, *given], [goes_on, *results], shapes)
@@ -281,7 +289,7 @@ class Graph:
             trips.squeeze(0),
             self.constant(True, "bool"),
             *carried,
-            dtypes=[each.dtype for each in (*carried, *stacked)],
+            dtypes=[*(each.dtype for each in carried), *(each.dtype for each in stacked)],
             body=graph,
         )
 
@@ -331,7 +339,7 @@ class Graph:
         weights = [numpy_helper.from_array(array, name) for name, array in defaults.items()]
         graph = helper.make_graph(
             self._nodes,
-            "label",
+            "samrefine",
             inputs,
             [described for _, described in outputs],
             [*weights, *self._shared.weights],
@@ -343,8 +351,12 @@ class Graph:
             opset_imports=opsets,
             functions=list(self._shared.functions.values()),
             ir_version=_IR_VERSION,
+            producer_name=PRODUCER,
         )
 
+
+PRODUCER = "samrefine_export"
+"""Who has written a graph, as the file says."""
 
 _IR_VERSION = 9
 """From 8 on models have functions; 10 is too new for older runtimes."""
@@ -354,7 +366,7 @@ def _body_of(
     nodes: list[onnx.NodeProto],
     inputs: Sequence[Value],
     outputs: Sequence[Value],
-    shapes: Mapping[str, Sequence[int]],
+    shapes: Mapping[str, Sequence[int | str]],
 ) -> onnx.GraphProto:
     """Return the body of a loop or branch; all shapes but the given ones are open."""
     described = [

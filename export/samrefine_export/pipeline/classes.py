@@ -62,9 +62,7 @@ class Classifier:
             total = total + self._whole(maps.take(wanted), sides)
         # Divide each map by its maximum
         total = total / (total.reduce("Max", 1, 2, keep=True) + _EPSILON)
-        return Classes(
-            present, probabilities, self._highest(total, present, height, width, inputs)
-        )
+        return Classes(present, probabilities, self._highest(total, present, height, width, inputs))
 
     def _at_most(self, image: Value, height: Value, width: Value) -> tuple[Value, list[Value]]:
         """Reduce an image whose longer side exceeds the settings' most; return it and its sides."""
@@ -74,7 +72,8 @@ class Classifier:
         longer = longest(graph, height, width)
         factor = graph.constant([most], "float32") / longer.to("float32")
         sides = [
-            graph.where(longer > most, self._rounded(side, factor), side) for side in (height, width)
+            graph.where(longer > most, self._rounded(side, factor), side)
+            for side in (height, width)
         ]
         return resized(graph, image, *sides, cubic=True), sides
 

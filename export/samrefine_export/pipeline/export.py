@@ -1,142 +1,77 @@
-"""Composes a bundle's networks and what lies between them into one graph."""
+"""Writes the graphs of whole pipelines to files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
-import numpy as np
 import onnx
-import onnx.version_converter
-from onnx import TensorProto, helper
 
-from samrefine_export.graph import OPSET
-from samrefine_export.pipeline.builder import Graph, Value
-from samrefine_export.pipeline.classes import CamInputs, Classifier
-from samrefine_export.pipeline.masks import Filters, FoundMasks, MaskFinder, Resampling
-from samrefine_export.pipeline.prompts import points_near
-from samrefine_export.pipeline.sepl import OneMask, Rules, refine
-from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.cam import CamSettings
-from samrefine_runtime.refine import RefineSettings
-from samrefine_runtime.sam.grids import point_grid
-from samrefine_runtime.sam.settings import GeneratorSettings
+from samrefine_export.errors import ExportError
+from samrefine_export.pipeline.builder import PRODUCER
+from samrefine_export.pipeline.compose import everything_model, label_model, refine_model
+from samrefine_runtime.arguments import BundleLike, as_bundle
+from samrefine_runtime.atomic import write_bytes
+from samrefine_runtime.checks import StrPath, as_path
 
-_MODELS = ("encoder", "everything_image", "everything_tokens", "everything_masks")
-
-_NUMBERS = {
-    "pred_iou_thresh": np.float32,
-    "stability_score_thresh": np.float32,
-    "stability_score_offset": np.float32,
-    "box_nms_thresh": np.float32,
-    "background_score": np.float32,
-    "presence_threshold": np.float32,
-    "min_inside": np.float32,
-    "min_cover": np.float32,
-    "max_area_ratio": np.float32,
-    "argmax": np.bool_,
-    "min_trust": np.float32,
-}
-"""Inputs that are one number, and need not be given."""
+_MOST_BYTES = 1_900_000_000
+"""A file of its own holds no more: protobuf ends at 2 GB."""
 
 
-def label_model(bundle: Bundle) -> onnx.ModelProto:
-    """Return the graph that labels an image: docs/embedding.md describes what it takes and gives.
+def export_label(bundle: BundleLike, out: StrPath) -> None:
+    """Write the graph that labels an image, `label.onnx`: CAM, masks and SEPL in one.
+
+    Args:
+        bundle: a bundle with SAM and a classifier; its folder, or "demo".
+        out: the file.
 
     Raises:
         BundleError: the bundle lacks a part.
+        ExportError: the bundle's weights are too many for one file, or `out` is a file that this
+            package has not written.
+        OutputError: the file cannot be written.
     """
-    graph = Graph()
-    defaults = _defaults(bundle)
-    numbers = {n: Value(graph, n, np.dtype(kind).name) for n, kind in _NUMBERS.items()}
-    image = Value(graph, "image", "uint8")
-    height, width = image.side(0), image.side(1)
-    planes = image.transpose(2, 0, 1)
-    # Which classes are in the image and where, roughly
-    cam = CamInputs(
-        Value(graph, "image_labels", "bool"),
-        numbers["background_score"],
-        numbers["presence_threshold"],
-    )
-    classifier = Classifier(
-        graph, _model(bundle, "cam"), bundle.require_cam(), CamSettings.of(bundle)
-    )
-    classes = classifier.label(planes, height, width, cam)
-    # What SAM finds there
-    points = points_near(
-        graph, Value(graph, "points", "float32"), classes.pseudo_label, height, width
-    )
-    sam = bundle.require_sam()
-    resampling = Resampling(graph, sam, height, width)
-    filters = Filters(*(numbers[name] for name in Filters._fields))
-    finder = MaskFinder(graph, {n: _model(bundle, n) for n in _MODELS}, sam, filters)
-    found = finder.find(finder.pixels(planes, height, width), points, resampling)
-    # Which masks the classes take
-    rules = Rules(*(numbers[name] for name in Rules._fields))
-    masks = _masks_in(graph, found, resampling, classes.pseudo_label, sam.mask_threshold)
-    refined = refine(
-        graph, classes.pseudo_label, classes.present, found.scores.side(0), masks, rules
-    )
-    outputs = {
-        "label": (refined.label, ["height", "width"]),
-        "pseudo_label": (classes.pseudo_label, ["height", "width"]),
-        "probabilities": (classes.probabilities, ["classes"]),
-        "boxes": (found.boxes, ["masks", 4]),
-        "scores": (found.scores, ["masks"]),
-        "taken_by": (refined.taken, ["masks"]),
-    }
-    inputs = {"image": ("uint8", ["height", "width", 3]), "image_labels": ("bool", ["given"])}
-    inputs |= {"points": ("float32", ["points", 2])}
-    inputs |= {name: (np.dtype(kind).name, []) for name, kind in _NUMBERS.items()}
-    model = graph.model(
-        [_info(name, *described) for name, described in inputs.items()],
-        [(value, _info(name, value.dtype, shape)) for name, (value, shape) in outputs.items()],
-        defaults,
-        OPSET,
-    )
-    helper.set_model_props(model, {"classes": "\n".join(bundle.require_cam().classes)})
-    return model
+    path = _checked(out)
+    _write(label_model(as_bundle(bundle)), path)
 
 
-def _masks_in(
-    graph: Graph, found: FoundMasks, resampling: Resampling, label: Value, threshold: float
-) -> Any:
-    """Return the function that gives one mask to `refine`."""
+def export_everything(bundle: BundleLike, out: StrPath) -> None:
+    """Write the graph of everything mode, `everything.onnx`: an image to all its masks.
 
-    def mask_of(run: Value) -> OneMask:
-        limit = graph.constant(threshold, "float32")
-        part = resampling.part(found.low_res.take(run), limit)
-        window = label.slice(0, part.top, part.bottom).slice(1, part.left, part.right)
-        score = found.scores.take(run)
-        return OneMask(
-            part.logits > limit, window, score, lambda values: resampling.whole(values, part)
+    Args and errors are those of `export_label`; the bundle needs a SAM alone.
+    """
+    path = _checked(out)
+    _write(everything_model(as_bundle(bundle)), path)
+
+
+def export_refine(out: StrPath) -> None:
+    """Write the graph of SEPL alone, `refine.onnx`: a pseudo label and masks to a label.
+
+    Errors are those of `export_label`.
+    """
+    _write(refine_model(), _checked(out))
+
+
+def _checked(out: StrPath) -> Path:
+    """Return the file to write. Raises ExportError where it is another's."""
+    path = as_path(out, "out")
+    if path.suffix != ".onnx":
+        raise ExportError(f"out is {path}, expected a name that ends in .onnx")
+    if path.exists() and not _is_ours(path):
+        raise ExportError(f"{path} exists and is no graph of this package's: choose another name")
+    return path
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return str(onnx.load(path, load_external_data=False).producer_name) == PRODUCER
+    except Exception:  # whatever it is, it is not ours
+        return False
+
+
+def _write(model: onnx.ModelProto, path: Path) -> None:
+    if model.ByteSize() > _MOST_BYTES:
+        raise ExportError(
+            f"{path.name} would have {model.ByteSize() / 1e9:.1f} GB, expected at most "
+            f"{_MOST_BYTES / 1e9:.1f}: use a smaller encoder"
         )
-
-    return mask_of
-
-
-def _defaults(bundle: Bundle) -> dict[str, np.ndarray[Any, Any]]:
-    """Return what inputs are where they are not given: the bundle's settings."""
-    generator, cam = GeneratorSettings.of(bundle), CamSettings.of(bundle)
-    refinement = RefineSettings.of(bundle)
-    settings: dict[str, Any] = {**vars(generator), **vars(cam), **vars(refinement)}
-    settings["argmax"] = refinement.method == "argmax"
-    if settings["max_area_ratio"] is None:
-        settings["max_area_ratio"] = np.inf
-    numbers = {name: np.array(settings[name], kind) for name, kind in _NUMBERS.items()}
-    grid = point_grid(generator.points_per_side or 1)
-    return {**numbers, "points": grid.astype(np.float32), "image_labels": np.zeros(0, bool)}
-
-
-def _model(bundle: Bundle, name: str) -> onnx.ModelProto:
-    """Return a graph of a bundle in the operator set of the whole."""
-    model = onnx.load(bundle.graph(name).path)
-    standard = next(each for each in model.opset_import if not each.domain)
-    if standard.version < OPSET:
-        model = onnx.version_converter.convert_version(model, OPSET)
-    return model
-
-
-def _info(name: str, dtype: str, shape: list[int | str]) -> onnx.ValueInfoProto:
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    return helper.make_tensor_value_info(name, kind, shape)
+    write_bytes(path, model.SerializeToString(deterministic=True))

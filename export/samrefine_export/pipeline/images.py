@@ -10,35 +10,41 @@ from samrefine_export.pipeline.builder import Graph, Value
 _FRACTION_BITS = 22
 """Pillow rounds the weights of pixels to so many bits after the point."""
 
+_LOW = 1 << (_FRACTION_BITS // 2)
+"""Weights are split at this many: sums of either half are exact in float32."""
+
 
 def resized(graph: Graph, image: Value, height: Value, width: Value, *, cubic: bool) -> Value:
     """Resize an image (3, H, W) uint8 with Pillow's antialiased bilinear or bicubic filter.
 
-    Each direction is a product with a matrix, rounded to uint8 like Pillow's, across first. Sums in
-    another order than Pillow's may round a pixel in ten thousand to the next level. The operator
-    Resize is no substitute: runtimes filter in their own ways where they reduce an image.
+    Each direction is a product with a matrix, rounded to uint8 like Pillow's. Across comes first;
+    from version 13 on Pillow begins with what is cheaper, where a pixel may differ by one. The
+    operator Resize is no substitute: runtimes filter in their own ways where they reduce an image.
     """
     across = _weights(graph, image.side(2), width, cubic=cubic)
     down = _weights(graph, image.side(1), height, cubic=cubic)
-    wide = _rounded(graph, image.to("float32") @ across.transpose(1, 0))
-    return _rounded(graph, down @ wide).to("uint8")
+    pixels = image.to("float32")
+    wide = _rounded(graph, *(pixels @ half.transpose(1, 0) for half in across))
+    return _rounded(graph, *(half @ wide.to("float32") for half in down))
 
 
-def _weights(graph: Graph, source: Value, target: Value, *, cubic: bool) -> Value:
-    """Return what each pixel of the source weighs in one of the target, (to, from).
+def _weights(graph: Graph, source: Value, target: Value, *, cubic: bool) -> tuple[Value, Value]:
+    """Return what each pixel of the source weighs in one of the target, (to, from) float32.
 
-    Places are compared in whole numbers, since float32 cannot tell those of large images:
-    distance = (2 j + 1) target - (2 i + 1) source, in units of 2 target, stretched where the image
-    is reduced.
+    The weight is the first matrix times _LOW plus the second, whole numbers in units of Pillow's
+    last bit. Places are compared in whole numbers too, since floats cannot tell those of large
+    images: distance = (2 j + 1) target - (2 i + 1) source, in units of 2 target, stretched where
+    the image is reduced.
     """
     of_target = (graph.range(target) * 2 + 1) * source
     of_source = (graph.range(source) * 2 + 1) * target
-    distance = graph.op("Abs", of_source - of_target.unsqueeze(1)).to("float32")
-    distance = distance / (graph.op("Max", source, target) * 2).to("float32")
+    distance = graph.op("Abs", of_source - of_target.unsqueeze(1)).to("float64")
+    distance = distance / (graph.op("Max", source, target) * 2).to("float64")
     weights = (_bicubic if cubic else _triangle)(graph, distance)
     weights = weights / weights.reduce("Sum", 1, keep=True)
-    one = float(1 << _FRACTION_BITS)
-    return graph.op("Round", weights * one) / one
+    units = graph.op("Round", weights * float(1 << _FRACTION_BITS))
+    high = graph.op("Floor", units / float(_LOW))
+    return high.to("float32"), (units - high * float(_LOW)).to("float32")
 
 
 def _triangle(graph: Graph, x: Value) -> Value:
@@ -52,8 +58,11 @@ def _bicubic(graph: Graph, x: Value) -> Value:
     return graph.where(x < 1.0, near, graph.where(x < 2.0, far, 0.0))
 
 
-def _rounded(graph: Graph, pixels: Value) -> Value:
-    return graph.op("Floor", graph.op("Clip", pixels + 0.5, 0.0, 255.0))
+def _rounded(graph: Graph, high: Value, low: Value) -> Value:
+    """Return pixels uint8 of the sums by both halves of the weights, rounded half up."""
+    total = high.to("int32") * _LOW + low.to("int32") + (1 << (_FRACTION_BITS - 1))
+    shifted = graph.op("Max", total, 0) / (1 << _FRACTION_BITS)
+    return graph.op("Min", shifted, 255).to("uint8")
 
 
 def enlarged(graph: Graph, maps: Value, height: Value, width: Value) -> Value:

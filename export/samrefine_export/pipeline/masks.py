@@ -10,7 +10,9 @@ from typing import NamedTuple
 import onnx
 
 from samrefine_export.pipeline.builder import Graph, Stacked, Value
+from samrefine_export.pipeline.counting import column_counts, count, row_counts
 from samrefine_export.pipeline.images import fitted_side, longest, normalised, resized
+from samrefine_export.sam.finish import PIXELS_PER_BYTE
 from samrefine_runtime.bundle import SamSpec
 
 PROMPTS_AT_ONCE = 16
@@ -51,6 +53,17 @@ class MaskPart(NamedTuple):
     right: Value
 
 
+class Band(NamedTuple):
+    """What a low-res mask's rows, or columns, weigh in those of the image."""
+
+    matrix: Value
+    """(side, low_side) float32."""
+    first: Value
+    """(side,) int64, the first that weighs anything."""
+    last: Value
+    """(side,) int64."""
+
+
 class Resampling:
     """From low-res logits to logits of the image, by one matrix a side; see `masks.resample`."""
 
@@ -58,16 +71,22 @@ class Resampling:
         self.graph, self.sam, self.height, self.width = graph, sam, height, width
         longer = longest(graph, height, width)
         low_height, low_width = sam.low_res_shape
-        self.rows = self._matrix(height, longer, low_height)
-        self.columns = self._matrix(width, longer, low_width)
+        self.rows = self._band(height, longer, low_height)
+        self.columns = self._band(width, longer, low_width)
 
-    def _matrix(self, side: Value, longer: Value, low_side: int) -> Value:
-        """Return the weights (side, low_side): enlarge to the input, cut padding, resize."""
+    def _band(self, side: Value, longer: Value, low_side: int) -> Band:
+        """Return what enlarges to the encoder's input, cuts padding off, and resizes."""
         graph, full = self.graph, self.sam.input_side
         used = fitted_side(graph, side, longer, full)
         enlarging = self._bilinear(graph.shape_of(low_side), graph.shape_of(full))
         resizing = self._bilinear(used, side)
-        return resizing @ enlarging.slice(0, 0, used)
+        matrix = resizing @ enlarging.slice(0, 0, used)
+        is_used = (matrix > 0).to("int32")
+        ends = [
+            graph.op("ArgMax", is_used, dtype="int64", axis=1, keepdims=0, select_last_index=last)
+            for last in (0, 1)
+        ]
+        return Band(matrix, *ends)
 
     def _bilinear(self, source: Value, target: Value) -> Value:
         """Return the weights (to, from) of bilinear resampling between pixel centres.
@@ -84,30 +103,21 @@ class Resampling:
 
     def part(self, low_res: Value, least: Value) -> MaskPart:
         """Resample the window of logits (h, w) in which the image may exceed `least` ()."""
-        graph = self.graph
-        is_above = (low_res > least).to("int32")
-        windows = []
-        for axis, matrix in ((1, self.rows), (0, self.columns)):
-            first, stop = self._extent(is_above.reduce("Max", axis))
-            # Places of the image that mix in any of these, a whole range of them
-            reached = (matrix.slice(1, first, stop) > 0).to("int32").reduce("Max", 1)
-            windows.append((*self._extent(reached), matrix))
-        (top, bottom, rows), (left, right, columns) = windows
-        # A place mixes in its neighbours too, which may be outside of what exceeds the threshold
-        logits = rows.slice(0, top, bottom) @ low_res @ columns.slice(0, left, right).transpose(1, 0)
-        return MaskPart(logits, top, left, bottom, right)
+        graph, is_above = self.graph, low_res > least
+        top, bottom = self._reach(self.rows, row_counts(graph, is_above) > 0)
+        left, right = self._reach(self.columns, column_counts(graph, is_above) > 0)
+        rows = self.rows.matrix.slice(0, top, bottom)
+        columns = self.columns.matrix.slice(0, left, right).transpose(1, 0)
+        return MaskPart(rows @ low_res @ columns, top, left, bottom, right)
 
-    def _extent(self, marks: Value) -> tuple[Value, Value]:
-        """Return the first marked place of (N,) int32 and the one after the last, (1,) int64 each.
+    def _reach(self, band: Band, marks: Value) -> tuple[Value, Value]:
+        """Return the places of the image that marked places (N,) of a low-res mask change.
 
-        Where nothing is marked it is the first place alone.
+        Returns:
+            The first and the one after the last, (1,) int64 each.
         """
-        graph = self.graph
-        places = graph.range(marks.side(0))
-        is_marked = marks > 0
-        last = graph.where(is_marked, places, 0).reduce("Max", 0, keep=True)
-        first = graph.where(is_marked, places, marks.side(0)).reduce("Min", 0, keep=True)
-        return graph.op("Min", first, last), last + 1
+        start, last = ends(self.graph, marks)
+        return ends_of_range(self.graph, (band.last >= start) & (band.first <= last))
 
     def whole(self, values: Value, part: MaskPart) -> Value:
         """Put values of a window into zeros (H, W)."""
@@ -115,6 +125,33 @@ class Resampling:
             part.top, part.left, self.height - part.bottom, self.width - part.right
         )
         return self.graph.op("Pad", values, pads)
+
+
+def ends(graph: Graph, marks: Value) -> tuple[Value, Value]:
+    """Return the first and the last marked place of (N,) bool, (1,) int64 each.
+
+    Where nothing is marked they are the last and the first place of all.
+    """
+    places = graph.range(marks.side(0))
+    first = graph.where(marks, places, marks.side(0) - 1).reduce("Min", 0, keep=True)
+    return first, graph.where(marks, places, 0).reduce("Max", 0, keep=True)
+
+
+def ends_of_range(graph: Graph, marks: Value) -> tuple[Value, Value]:
+    """Return the bounds of the marked places, the first place alone where nothing is marked."""
+    first, last = ends(graph, marks)
+    return graph.op("Min", first, last), last + 1
+
+
+def packed(graph: Graph, mask: Value) -> Value:
+    """Pack a mask (H, W) uint8 of zeros and ones into bits (H, ceil(W / 8)), the first highest."""
+    width = mask.side(1)
+    size = (width + (PIXELS_PER_BYTE - 1)) / PIXELS_PER_BYTE
+    missing = graph.shape_of(0, 0, 0, size * PIXELS_PER_BYTE - width)
+    filled = graph.op("Pad", mask, missing).to("float32")
+    by_byte = filled.reshape(mask.side(0), size, PIXELS_PER_BYTE)
+    powers = [[float(1 << bit)] for bit in reversed(range(PIXELS_PER_BYTE))]
+    return (by_byte @ graph.constant(powers, "float32")).squeeze(2).to("uint8")
 
 
 class MaskFinder:
@@ -161,7 +198,7 @@ class MaskFinder:
         graph, height, width = self.graph, resampling.height, resampling.width
         longer = longest(graph, height, width)
         sides = [fitted_side(graph, side, longer, self.sam.input_side) for side in (width, height)]
-        return points * graph.join(*sides).to("float32")
+        return (points * graph.join(*sides).to("float64")).to("float32")
 
     def _candidates(
         self, coords: Value, shared: dict[str, Value], resampling: Resampling
@@ -220,29 +257,21 @@ class MaskFinder:
 
         def measure(run: Value) -> list[Value]:
             part = resampling.part(low_res.take(run), low)
-            above, below = (
-                (part.logits > each).to("int32").reduce("Sum", 0, 1) for each in (high, low)
-            )
-            inside = (part.logits > threshold).to("int32")
-            sides = [
-                self._ends(inside.reduce("Max", axis), start)
-                for axis, start in ((0, part.left), (1, part.top))
-            ]
-            (left, right), (top, bottom) = sides
+            above, below = (count(graph, part.logits > each) for each in (high, low))
+            inside = part.logits > threshold
+            left, right = ends(graph, column_counts(graph, inside) > 0)
+            rows = row_counts(graph, inside) > 0
+            top, bottom = ends(graph, rows)
+            corners = graph.join(left, top, right, bottom)
+            place = graph.join(part.left, part.top, part.left, part.top)
             # The box of nothing is zero
-            box = graph.join(left, top, right, bottom) * inside.reduce("Max", 0, 1).to("int64")
+            box = (corners + place) * rows.to("int64").reduce("Max", 0)
             return [above.to("float32") / below.to("float32"), box.to("int32")]
 
-        stability, boxes = graph.loop(low_res.side(0), [], measure, stacked=[Stacked("float32"), Stacked("int32", (4,))])
+        stability, boxes = graph.loop(
+            low_res.side(0), [], measure, stacked=[Stacked("float32"), Stacked("int32", (4,))]
+        )
         return stability, boxes
-
-    def _ends(self, marks: Value, start: Value) -> tuple[Value, Value]:
-        """Return the first and last marked place, counted from `start`, (1,) int64 each."""
-        graph = self.graph
-        places = graph.range(marks.side(0))
-        last = graph.where(marks > 0, places, -1).reduce("Max", 0, keep=True)
-        first = graph.where(marks > 0, places, marks.side(0)).reduce("Min", 0, keep=True)
-        return start + first, start + last
 
     def _without_duplicates(self, found: FoundMasks) -> FoundMasks:
         """Drop masks whose box overlaps a better one's too much; best first."""

@@ -13,6 +13,7 @@ _STEPS = 32
 def points_near(graph: Graph, points: Value, label: Value, height: Value, width: Value) -> Value:
     """Return the points (K, 2) XY, of (N, 2) in [0, 1], that a label (H, W) uint8 is near to.
 
+    Points are float64, as in the runtime: in float32 one on a pixel's edge may be in the next.
     A point is near where a labelled pixel is in the square around its own. The sums of all pixels
     above and left of a place make a square's count four look-ups, whatever its size.
     """
@@ -24,7 +25,7 @@ def points_near(graph: Graph, points: Value, label: Value, height: Value, width:
     reach = (longest(graph, height, width) + (_STEPS - 1)) / _STEPS
     bounds = []
     for axis, side in ((1, height), (0, width)):
-        place = (points.slice(1, axis, axis + 1).squeeze(1) * side.to("float32")).to("int64")
+        place = (points.slice(1, axis, axis + 1).squeeze(1) * side.to("float64")).to("int64")
         place = graph.op("Min", place, side - 1)
         first = graph.op("Max", place - reach, [0])
         last = graph.op("Min", place + reach, side - 1) + 1

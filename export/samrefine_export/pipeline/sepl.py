@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from samrefine_export.pipeline.builder import Graph, Stacked, Value
+from samrefine_export.pipeline.counting import count
 from samrefine_runtime.labels import IGNORE
 
 
@@ -98,7 +99,7 @@ def _areas(graph: Graph, label: Value, present: Value) -> Value:
 
     def area(run: Value) -> list[Value]:
         is_class = label.equals(present.take(run).to("uint8"))
-        return [is_class.to("int32").reduce("Sum", 0, 1)]
+        return [count(graph, is_class)]
 
     return graph.loop(present.side(0), [], area, stacked=[Stacked("int32")])[0]
 
@@ -107,9 +108,9 @@ def _taken_by(
     graph: Graph, mask: OneMask, classes: Value, class_areas: Value, rules: Rules
 ) -> Value:
     """Return the class () uint8 that takes a mask, 0 for none: the first that it fits."""
-    area = mask.inside.to("int32").reduce("Sum", 0, 1).to("float32")
+    area = count(graph, mask.inside).to("float32")
     is_class = mask.label.unsqueeze(0).equals(classes.unsqueeze(1, 2))
-    shared = (is_class & mask.inside.unsqueeze(0)).to("int32").reduce("Sum", 1, 2)
+    shared = count(graph, is_class & mask.inside.unsqueeze(0))
     overlap, whole = shared.to("float32"), class_areas.to("float32")
     # Mostly inside the class, or covering most of it without being much larger
     fits = overlap > area * rules.min_inside
@@ -140,11 +141,11 @@ def _trust(graph: Graph, label: Value, surest: Value) -> Value:
     """
     explained = ~label.equals(0) & (surest > 0)
     values = graph.where(explained, surest, 0.0).reshape(-1)
-    count = explained.to("int32").reduce("Sum", 0, 1).to("float32")
-    wanted = count * _SUREST
+    pixels = count(graph, explained).to("float32")
+    wanted = pixels * _SUREST
     # The surest quarter: whole pixels, and a part of the one after them
     taken = graph.op("Ceil", wanted).to("int64").unsqueeze(0)
     best, _ = graph.ops("TopK", values, taken, dtypes=["float32", "int64"])
     weights = graph.op("Clip", wanted - graph.range(taken).to("float32"), 0.0, 1.0)
     total = (best * weights).reduce("Sum", 0)
-    return graph.where(count > 0, total / graph.op("Max", wanted, 1e-6), 1.0)
+    return graph.where(pixels > 0, total / graph.op("Max", wanted, 1e-6), 1.0)
