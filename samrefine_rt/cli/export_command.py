@@ -1,4 +1,4 @@
-"""`samrefine export`: checkpoints to bundles. Only these two commands need torch."""
+"""`samrefine export`: checkpoints to bundles, bundles to one graph. All of it needs torch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 
 import click
 
+from samrefine_rt.cli.bundles import open_bundle
 from samrefine_rt.cli.classes import ClassList
 from samrefine_rt.cli.grouped import GroupedCommand, SuggestingGroup, option
 from samrefine_rt.cli.options import Folder, results_options, write_results
 from samrefine_rt.signals import exit_in_order
-from samrefine_runtime.bundle import MANIFEST
-from samrefine_runtime.errors import BackendError
+from samrefine_runtime.bundle import EMBEDDED, MANIFEST
+from samrefine_runtime.errors import BackendError, SettingsError
 
 Checkpoint = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(cls=SuggestingGroup)
 def export() -> None:
-    """Export networks to a new or an existing bundle (needs torch)."""
+    """Export networks to a bundle, or a bundle to one graph (needs torch)."""
 
 
 @export.command(cls=GroupedCommand)
@@ -131,6 +132,59 @@ def cam(
         precision=precision,
     )
     _finish(out, json_file, quiet=quiet)
+
+
+_OUT = click.Path(dir_okay=False, path_type=Path)
+
+
+@export.command(cls=GroupedCommand)
+@click.argument("bundle")
+@option("--out", type=_OUT, help="The file.  [default: label.onnx in the bundle]")
+@results_options
+def label(bundle: str, out: Path | None, quiet: bool, json_file: Path | None) -> None:
+    """Export one graph that takes an image and gives its refined label.
+
+    BUNDLE is a folder with SAM and a classifier, or "demo".
+    """
+    target = _graph_file(bundle, out, "label.onnx")
+    _exporter("pipeline").export_label(open_bundle(bundle), target)
+    _say_written(target, json_file, quiet=quiet)
+
+
+@export.command(cls=GroupedCommand)
+@click.argument("bundle")
+@option("--out", type=_OUT, help="The file.  [default: everything.onnx in the bundle]")
+@results_options
+def everything(bundle: str, out: Path | None, quiet: bool, json_file: Path | None) -> None:
+    """Export one graph that takes an image and gives all its masks.
+
+    BUNDLE is a folder with SAM, or "demo".
+    """
+    target = _graph_file(bundle, out, "everything.onnx")
+    _exporter("pipeline").export_everything(open_bundle(bundle), target)
+    _say_written(target, json_file, quiet=quiet)
+
+
+@export.command(cls=GroupedCommand)
+@option("--out", type=_OUT, required=True, help="The file.")
+@results_options
+def refine(out: Path, quiet: bool, json_file: Path | None) -> None:
+    """Export one graph that refines a pseudo label by masks of any origin."""
+    _exporter("pipeline").export_refine(out)
+    _say_written(out, json_file, quiet=quiet)
+
+
+def _graph_file(bundle: str, out: Path | None, name: str) -> Path:
+    """Return the file to write. Raises SettingsError where the embedded bundle is no place."""
+    if out is None and bundle in EMBEDDED:
+        raise SettingsError(f"where to? The bundle {bundle} is part of this package: give --out")
+    return out or Path(bundle) / name
+
+
+def _say_written(path: Path, json_file: Path | None, *, quiet: bool) -> None:
+    size = path.stat().st_size
+    if not write_results({"file": str(path), "bytes": size}, json_file) and not quiet:
+        click.echo(f"wrote {path}, {size / 1e6:.1f} MB", err=True)
 
 
 def _finish(out: Path, json_file: Path | None, *, quiet: bool) -> None:

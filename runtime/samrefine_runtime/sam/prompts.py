@@ -16,7 +16,7 @@ from samrefine_runtime.labels import IGNORE, LabelMap
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.sam.grids import Crop, Points
 
-PromptMode = Literal["guided", "hierarchical", "grid"]
+PromptMode = Literal["guided", "near", "hierarchical", "grid"]
 """A name in PROMPT_MODES."""
 
 
@@ -49,6 +49,11 @@ class PromptPlan:
 PROMPT_MODES: Mapping[PromptMode, PromptPlan] = {
     "guided": PromptPlan(
         "coarse to fine, in or near the pseudo label only", coarse_to_fine, needs_pseudo_label=True
+    ),
+    "near": PromptPlan(
+        "every point in or near the pseudo label, as the graph label.onnx does",
+        one_round,
+        needs_pseudo_label=True,
     ),
     "hierarchical": PromptPlan("coarse to fine, skipping points in masks", coarse_to_fine),
     "grid": PromptPlan("every point, as SAM does", one_round),
