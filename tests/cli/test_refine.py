@@ -398,10 +398,10 @@ def test_every_output_of_label(labels: Path, images: Path, out: Path, lively_bun
         result.stderr
     )
     assert set(outputs("a", "b")) | {
-        "coco/instances.json",
+        "coco/annotations/instances_default.json",
         *(f"{folder}.{suffix}" for name in "ab" for folder, suffix in (
             (f"labelme/{name}", "json"), (f"overlays/{name}", "jpg"), (f"report/{name}", "json"),
-            (f"yolo/labels/{name}", "txt"),
+            (f"yolo/labels/train/{name}", "txt"),
         )),
         "report.html",
     } <= set(files_in(out))  # fmt: skip
@@ -420,7 +420,12 @@ def test_every_output_of_label(labels: Path, images: Path, out: Path, lively_bun
     assert run(*arguments).exit_code == 0
     assert "2 done" in run(*arguments, *EVERYTHING).stderr
     assert "2 skipped" in run(*arguments, *EVERYTHING).stderr
-    for at in ("voc/a.png", "coco/instances.json", "yolo/labels/b.txt", "overlays/a.jpg"):
+    for at in (
+        "voc/a.png",
+        "coco/annotations/instances_default.json",
+        "yolo/labels/b.txt",
+        "overlays/a.jpg",
+    ):
         assert (later / at).read_bytes() == (out / at).read_bytes()
 
 

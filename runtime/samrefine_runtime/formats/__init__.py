@@ -28,8 +28,10 @@ LABEL_FORMATS: Registry[type[LabelFormat]] = Registry(
     "label format",
     {
         "voc": "samrefine_runtime.formats.voc:VocLabels",
+        "voc-devkit": "samrefine_runtime.formats.voc_devkit:VocDevkitLabels",
         "coco": "samrefine_runtime.formats.coco:CocoPolygonLabels",
         "coco-rle": "samrefine_runtime.formats.coco:CocoRleLabels",
+        "coco-stuff": "samrefine_runtime.formats.coco:CocoStuffLabels",
         "labelme": "samrefine_runtime.formats.labelme:LabelmeLabels",
         "yolo": "samrefine_runtime.formats.yolo:YoloLabels",
     },

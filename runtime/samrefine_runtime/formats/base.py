@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from samrefine_runtime.errors import LabelError
+from samrefine_runtime.formats.settings import FormatSettings
 from samrefine_runtime.image import ImageShape
 from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.masks.masks import Masks
@@ -22,7 +23,17 @@ class LabelFormat:
     needs_images: ClassVar[bool] = True
     """Whether the files name or hold the images; where not, label maps are enough."""
 
-    def __init__(self, folder: Path, classes: Sequence[str], *, home: Path | None = None):
+    heeds: ClassVar[tuple[str, ...]] = ()
+    """Fields of FormatSettings on which the files depend."""
+
+    def __init__(
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        *,
+        home: Path | None = None,
+        settings: FormatSettings | None = None,
+    ):
         """Remember the folder and the classes; nothing is written yet.
 
         Args:
@@ -30,8 +41,10 @@ class LabelFormat:
             classes: names, background first.
             home: the folder that the files will be moved to, if it is another: relative paths
                 inside the files count from there.
+            settings: None for FormatSettings().
         """
         self.folder, self.classes, self.home = folder, tuple(classes), home or folder
+        self.settings = settings or FormatSettings()
 
     def path(self, image_id: str) -> Path | None:
         """Return the file of one image, None where one file holds all images."""
@@ -47,6 +60,7 @@ class LabelFormat:
 
         Raises:
             LabelError: the label does not fit the classes.
+            ImageError: the image, which is part of a data set, cannot be read.
             OutputError: a file cannot be written.
         """
 

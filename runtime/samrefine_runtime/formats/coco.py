@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Literal, TextIO, TypeGuard, get_args
 from samrefine_runtime.atomic import atomic_path
 from samrefine_runtime.errors import MaskFileError, SettingsError
 from samrefine_runtime.formats.base import LabelFormat, MaskFormat
+from samrefine_runtime.formats.dataset import place_image
 from samrefine_runtime.formats.jsonfile import read_json
-from samrefine_runtime.formats.polygons import TOLERANCE, Region, regions
+from samrefine_runtime.formats.polygons import TOLERANCE, Region, regions, whole_classes
 from samrefine_runtime.formats.records import check_image_shape, json_records, masks_from_records
 from samrefine_runtime.image import ImageShape
 from samrefine_runtime.inputs import check_file
@@ -24,31 +25,58 @@ from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.names import ByImage, file_name, listed_id
 
 FILE_NAME = "instances.json"
-"""Name of a COCO file in a folder of results."""
+"""Name of a COCO file of masks in a folder of results."""
 
 MASK_CLASSES = ("background", "object")
 """Classes of a file of masks without classes, background first."""
 
-Form = Literal["polygons", "rle"]
-"""Forms of `segmentation` of a labelled region."""
+Form = Literal["polygons", "rle", "stuff"]
+"""What is annotated: connected regions as polygons or as run lengths, or all pixels of each class
+as run lengths, as in COCO-Stuff."""
 
 
 class CocoPolygonLabels(LabelFormat):
-    """One `instances.json` for all images, an annotation per connected region."""
+    """`annotations/instances_default.json` for all images, an annotation per connected region.
 
+    With `images/default/` it is the tree that CVAT and datumaro read; "default" is its subset.
+    """
+
+    heeds: ClassVar[tuple[str, ...]] = ("tolerance", "min_area", "images")
     form: ClassVar[Form] = "polygons"
+    file_name: ClassVar[str] = "annotations/instances_default.json"
+
+    def write(self, image_id: str, image: Path, label: LabelMap) -> None:
+        """Place the image. Raises ImageError or OutputError."""
+        target = self.folder / "images" / "default" / file_name(image_id, image)
+        place_image(image, target, self.settings.images)
 
     def finish(self, images: Mapping[str, Path], read_label: Callable[[str], LabelMap]) -> None:
         """Write the file. Raises LabelError or OutputError."""
-        with open_coco(self.folder / FILE_NAME, self.classes) as coco:
+        given = self.settings
+        tolerance = TOLERANCE if given.tolerance is None else given.tolerance
+        with open_coco(self.folder / self.file_name, self.classes) as coco:
             for image_id, image in images.items():
-                coco.add_label(file_name(image_id, image), read_label(image_id), form=self.form)
+                coco.add_label(
+                    file_name(image_id, image),
+                    read_label(image_id),
+                    form=self.form,
+                    tolerance=tolerance,
+                    min_area=given.min_area,
+                )
 
 
 class CocoRleLabels(CocoPolygonLabels):
-    """One `instances.json` for all images, with compressed run lengths, which are exact."""
+    """The same with compressed run lengths, which are exact."""
 
+    heeds: ClassVar[tuple[str, ...]] = ("min_area", "images")
     form: ClassVar[Form] = "rle"
+
+
+class CocoStuffLabels(CocoRleLabels):
+    """`annotations/stuff_default.json` for all images, an annotation per class of an image."""
+
+    form: ClassVar[Form] = "stuff"
+    file_name: ClassVar[str] = "annotations/stuff_default.json"
 
 
 class CocoMasks(MaskFormat):
@@ -132,12 +160,12 @@ class CocoWriter:
         tolerance: float = TOLERANCE,
         min_area: int = 1,
     ) -> int:
-        """Add an image and one annotation for each connected region of its label map.
+        """Add an image and one annotation for each connected region, or class, of its label map.
 
         Args:
             file_name: file name of the image.
             label: (H, W) uint8; background 0 and 255 are not annotated.
-            form: form of `segmentation`: one polygon with holes cut in, or compressed run lengths.
+            form: see `Form`; polygons have holes cut in, run lengths are compressed.
             tolerance: distance in pixels by which a polygon may deviate, see
                 `polygons.TOLERANCE`.
             min_area: area in pixels below which a region is omitted.
@@ -152,14 +180,15 @@ class CocoWriter:
         if form not in get_args(Form):
             raise SettingsError(f"form is {form!r}, expected one of {get_args(Form)}")
         # Find all regions first: a label that is refused adds no image
-        found = list(regions(label, len(self._classes), min_area))
+        find = whole_classes if form == "stuff" else regions
+        found = list(find(label, len(self._classes), min_area))
         image_shape = (label.shape[0], label.shape[1])
         image_id = self._add_image(file_name, image_shape)
         for region in found:
             segmentation = (
-                _run_lengths(region, image_shape)
-                if form == "rle"
-                else [region.polygon(tolerance).ravel().tolist()]
+                [region.polygon(tolerance).ravel().tolist()]
+                if form == "polygons"
+                else _run_lengths(region, image_shape)
             )
             content = {"segmentation": segmentation, "area": region.area, "bbox": region.bbox}
             self._add(image_id, region.class_id, content)

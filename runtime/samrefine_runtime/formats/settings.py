@@ -1,0 +1,53 @@
+"""Settings of the label formats: what they draw, and how a data set is laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from samrefine_runtime.settings import Settings, choice, real, whole
+
+SHAPES = {
+    "polygons": "",
+    "masks": "regions with holes or too thin for a polygon as shapes of type mask, labelme only",
+}
+
+IMAGES = {"copy": "", "link": "hard links to the originals", "none": "labels only"}
+
+_MOST_PIXELS = 2_147_000_000
+"""More than any image has."""
+
+
+@dataclass(frozen=True)
+class FormatSettings(Settings):
+    """Settings of the label formats; each format heeds those that it lists."""
+
+    tolerance: float | None = real(
+        None,
+        0,
+        1000,
+        help="Pixels by which polygons may deviate; 0 is exact.  "
+        "[default: 1.5 to edit (labelme, label-studio), else 0.25]",
+    )
+    """Distance in pixels by which a polygon may deviate from its region, to save vertices; None
+    for the format's own: what a person can edit, or what draws the same pixels."""
+    min_area: int = whole(1, 1, _MOST_PIXELS, help="Omit regions of fewer pixels.")
+    """Area in pixels below which a region is omitted."""
+    shapes: str = choice("polygons", SHAPES, flag="--labelme-shapes", help="Shapes of labelme:")
+    """Whether labelme files may have shapes of type "mask", which X-AnyLabeling refuses."""
+    split: float = real(0.2, 0, 1, help="Fraction of the images to validate on (yolo, voc-devkit).")
+    """Fraction of the images of a data set for validation. An image's id decides where it goes, so
+    that it stays there when images are added."""
+    images: str = choice(
+        "copy",
+        IMAGES,
+        flag="--dataset-images",
+        help="Images of coco, yolo, voc-devkit:",
+    )
+    """Whether a data set has copies of the images, hard links to them, or labels only."""
+
+    def of(self, names: Sequence[str]) -> dict[str, object]:
+        """Return those of some fields that are not at their default, by name."""
+        default = {each.name: each.default for each in fields(self)}
+        own = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in own.items() if value != default[name]}
