@@ -14,6 +14,7 @@ from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.class_names import BACKGROUND, FILE_NAME, write_classes
 from samrefine_runtime.errors import InputError
 from samrefine_runtime.formats import BASE_FORMAT, LABEL_FORMATS, LabelFormat
+from samrefine_runtime.formats.settings import FormatSettings
 from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.labels import LabelMap, read_label
 from samrefine_runtime.report import (
@@ -90,6 +91,7 @@ class LabelWriter:
         report: bool = False,
         report_title: str = "Labelled images",
         picture_side: int = PICTURE_SIDE,
+        settings: FormatSettings | None = None,
     ):
         """Choose what is written; nothing is written yet.
 
@@ -101,12 +103,14 @@ class LabelWriter:
             report: whether to write the report.
             report_title: heading of the report.
             picture_side: longer side of the report's pictures, pixels.
+            settings: of the formats, None for FormatSettings().
         """
         self.out, self.report_title, self.picture_side = out, report_title, picture_side
+        self.settings = settings or FormatSettings()
         self.classes = (BACKGROUND, *classes)
         self.formats = tuple(dict.fromkeys((BASE_FORMAT, *formats)))
         pictures = [OVERLAY] * overlay + [REPORT] * report
-        self.kinds = (BASE_FORMAT, SUMMARY, *self.formats[1:], *pictures)
+        self.kinds = (BASE_FORMAT, SUMMARY, *map(self._kind, self.formats[1:]), *pictures)
         self.derived = self.kinds[2:]
         self.draws = overlay or report
 
@@ -188,7 +192,7 @@ class LabelWriter:
         given = [list(self.classes), folder.digest(IMAGE + name for name in finished)]
         for name in self.formats:
             with outcome.keeping_failure(name):
-                folder.span(name, given, partial(self._finish, name, finished))
+                folder.span(name, [self._kind(name), *given], partial(self._finish, name, finished))
         if REPORT in self.kinds and finished:
             with outcome.keeping_failure("report"):
                 folder.span(REPORT, [self.report_title, *given], partial(self._report, finished))
@@ -205,7 +209,7 @@ class LabelWriter:
     ) -> None:
         """Write a label (H, W) uint8 in those formats that are among the kinds, and the overlay."""
         for form in self.formats:
-            if form in kinds:
+            if self._kind(form) in kinds:
                 self._format(staging, form).write(name, path, label)
         if OVERLAY in kinds and image is not None:
             write_picture(overlay_path(staging, name), draw_label(image, label))
@@ -241,7 +245,13 @@ class LabelWriter:
 
     def _format(self, out: Path, name: str) -> LabelFormat:
         """Return the format of a name in an output or staging folder."""
-        return LABEL_FORMATS[name](out / name, self.classes, home=self.out / name)
+        return LABEL_FORMATS[name](
+            out / name, self.classes, home=self.out / name, settings=self.settings
+        )
+
+    def _kind(self, name: str) -> str:
+        """Return the kind of output of a format: with other settings it is another, made anew."""
+        return self.settings.kind(name, LABEL_FORMATS[name].heeds)
 
 
 def _summary(out: Path, name: str) -> Path:

@@ -172,6 +172,28 @@ def test_resume_writes_a_format_that_was_not_asked_for_before(
     assert {"labelme/a.json", "yolo/labels/train/b.txt", "overlays/a.jpg"} <= set(files_in(out))
 
 
+def test_other_settings_of_a_format_make_its_files_anew(
+    images: Path, out: Path, lively_bundle: Path
+) -> None:
+    arguments = ["label", images, "--bundle", lively_bundle, "--out", out, "--format"]
+    assert run(*arguments, "yolo,labelme").exit_code == 0
+    before = {name: (out / name).stat().st_mtime_ns for name in files_in(out)}
+    result = run(*arguments, "yolo,labelme", "--split", 1)
+    assert "2 done" in result.stderr, result.output
+    # What was to train on is gone, and nothing else was made again
+    assert {name for name in files_in(out) if name.startswith("yolo")} == {
+        "yolo/classes.txt",
+        "yolo/data.yaml",
+        *(f"yolo/{name}" for name in ("images/val/a.png", "images/val/b.jpg")),
+        *(f"yolo/labels/val/{name}.txt" for name in "ab"),
+    }
+    kept = [name for name in before if not name.startswith("yolo")]
+    assert len(kept) == 7
+    assert all((out / name).stat().st_mtime_ns == before[name] for name in kept)
+    assert "2 skipped" in run(*arguments, "yolo", "--split", 1).stderr
+    assert "train: images/val\nval: images/val\n" in (out / "yolo" / "data.yaml").read_text()
+
+
 def test_resume_after_an_interruption(images: Path, out: Path, lively_bundle: Path) -> None:
     """A image whose summary is missing was not finished."""
     arguments = ["label", images, "--bundle", lively_bundle, "--out", out]

@@ -411,7 +411,7 @@ def test_every_output_of_label(labels: Path, images: Path, out: Path, lively_bun
     assert set(summary["seconds"]) == {"masks", "refine"}
     entry = json.loads((out / "report" / "a.json").read_text())
     assert set(entry["pictures"]) == {"image", "masks", "pseudo_label", "label", "ground_truth"}
-    coco = json.loads((out / "coco" / "instances.json").read_text())
+    coco = json.loads((out / "coco" / "annotations" / "instances_default.json").read_text())
     assert [each["file_name"] for each in coco["images"]] == ["a.jpg", "b.jpg"]
     assert [each["name"] for each in coco["categories"]] == ["red", "green", "blue"]
     # Asked for later, they are written from the labels that are there
@@ -423,7 +423,7 @@ def test_every_output_of_label(labels: Path, images: Path, out: Path, lively_bun
     for at in (
         "voc/a.png",
         "coco/annotations/instances_default.json",
-        "yolo/labels/b.txt",
+        "yolo/labels/train/b.txt",
         "overlays/a.jpg",
     ):
         assert (later / at).read_bytes() == (out / at).read_bytes()

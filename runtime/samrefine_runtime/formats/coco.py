@@ -41,14 +41,14 @@ class CocoPolygonLabels(LabelFormat):
     With `images/default/` it is the tree that CVAT and datumaro read; "default" is its subset.
     """
 
-    heeds: ClassVar[tuple[str, ...]] = ("tolerance", "min_area", "images")
+    heeds: ClassVar[tuple[str, ...]] = ("tolerance", "min_area", "dataset_images")
     form: ClassVar[Form] = "polygons"
     file_name: ClassVar[str] = "annotations/instances_default.json"
 
     def write(self, image_id: str, image: Path, label: LabelMap) -> None:
         """Place the image. Raises ImageError or OutputError."""
         target = self.folder / "images" / "default" / file_name(image_id, image)
-        place_image(image, target, self.settings.images)
+        place_image(image, target, self.settings.dataset_images)
 
     def finish(self, images: Mapping[str, Path], read_label: Callable[[str], LabelMap]) -> None:
         """Write the file. Raises LabelError or OutputError."""
@@ -68,7 +68,7 @@ class CocoPolygonLabels(LabelFormat):
 class CocoRleLabels(CocoPolygonLabels):
     """The same with compressed run lengths, which are exact."""
 
-    heeds: ClassVar[tuple[str, ...]] = ("min_area", "images")
+    heeds: ClassVar[tuple[str, ...]] = ("min_area", "dataset_images")
     form: ClassVar[Form] = "rle"
 
 

@@ -50,7 +50,7 @@ def place_image(image: Path, target: Path, how: str) -> None:
     Args:
         image: the file.
         target: its place in the data set.
-        how: see `FormatSettings.images`; "none" does nothing.
+        how: see `FormatSettings.dataset_images`; "none" does nothing.
 
     Raises:
         ImageError: the image is missing.

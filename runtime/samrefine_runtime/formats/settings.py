@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -38,7 +39,7 @@ class FormatSettings(Settings):
     split: float = real(0.2, 0, 1, help="Fraction of the images to validate on (yolo, voc-devkit).")
     """Fraction of the images of a data set for validation. An image's id decides where it goes, so
     that it stays there when images are added."""
-    images: str = choice(
+    dataset_images: str = choice(
         "copy",
         IMAGES,
         flag="--dataset-images",
@@ -46,8 +47,17 @@ class FormatSettings(Settings):
     )
     """Whether a data set has copies of the images, hard links to them, or labels only."""
 
-    def of(self, names: Sequence[str]) -> dict[str, object]:
-        """Return those of some fields that are not at their default, by name."""
+    def kind(self, form: str, heeds: Sequence[str]) -> str:
+        """Return a text that differs for files of a format made with other settings.
+
+        Args:
+            form: name of the format.
+            heeds: the fields on which its files depend.
+
+        Returns:
+            The name, and those fields that are not at their default.
+        """
         default = {each.name: each.default for each in fields(self)}
-        own = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in own.items() if value != default[name]}
+        own = {name: getattr(self, name) for name in heeds}
+        other = {name: value for name, value in own.items() if value != default[name]}
+        return f"{form} {json.dumps(other)}" if other else form

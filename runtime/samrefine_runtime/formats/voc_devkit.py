@@ -24,7 +24,7 @@ VOID = "ignored"
 class VocDevkitLabels(LabelFormat):
     """`VOCdevkit/VOC2012/`, with images that are JPEG files as in VOC."""
 
-    heeds = ("split", "images")
+    heeds = ("split", "dataset_images")
 
     def path(self, image_id: str) -> Path:
         """Return the PNG of an image."""
@@ -37,7 +37,7 @@ class VocDevkitLabels(LabelFormat):
             raise LabelError(f"label has class {highest}, expected below {len(self.classes)}")
         write_label(self.path(image_id), label)
         target = self.folder / TREE / "JPEGImages" / f"{image_id}.jpg"
-        place_jpeg(image, target, self.settings.images)
+        place_jpeg(image, target, self.settings.dataset_images)
 
     def finish(self, images: Mapping[str, Path], read_label: Callable[[str], LabelMap]) -> None:
         """Write the lists of images and the class names. Raises LabelError or OutputError."""

@@ -16,7 +16,7 @@ from samrefine_runtime.labels import LabelMap
 class YoloLabels(LabelFormat):
     """`images/` and `labels/` with `train/` and `val/` each, `data.yaml` and `classes.txt`."""
 
-    heeds = ("tolerance", "min_area", "split", "images")
+    heeds = ("tolerance", "min_area", "split", "dataset_images")
 
     def path(self, image_id: str) -> Path:
         """Return the text file of an image."""
@@ -34,7 +34,7 @@ class YoloLabels(LabelFormat):
         )
         # Labels are found by the image's name
         target = self.folder / "images" / part / f"{image_id}{image.suffix.lower()}"
-        place_image(image, target, given.images)
+        place_image(image, target, given.dataset_images)
 
     def finish(self, images: Mapping[str, Path], read_label: Callable[[str], LabelMap]) -> None:
         """Write the files that name the parts and classes. Raises LabelError or OutputError."""

@@ -65,7 +65,7 @@ def test_images_lie_beside_labels(tmp_path: Path, how: str) -> None:
     images = {f"a {number}": tmp_path / f"a {number}.PNG" for number in range(12)}
     for image in images.values():
         Image.new("RGB", (6, 4)).save(image)
-    given = FormatSettings(split=0.5, images=how)
+    given = FormatSettings(split=0.5, dataset_images=how)
     form = YoloLabels(tmp_path / "yolo", ("background", "cat", "dog"), settings=given)
     for image in images.values():
         form.write(image.stem, image, LABEL)
