@@ -84,6 +84,44 @@ class LabelFormat:
         raise LabelError(f"{self.folder}: {type(self).__name__} cannot be read back")
 
 
+class LabelReader(ABC):
+    """The labels of a set of images as this package or another program stored them."""
+
+    classes: tuple[str, ...] | None = None
+    """Names that the files give, background first; None where they give none."""
+    files: Mapping[str, Path]
+    """File that holds the label of each image, by id."""
+
+    @classmethod
+    @abstractmethod
+    def detects(cls, where: Path) -> bool:
+        """Return whether a file or folder looks like this format."""
+
+    @abstractmethod
+    def __init__(
+        self, where: Path, classes: Sequence[str] | None, images: Mapping[str, Path]
+    ) -> None:
+        """Find the labels.
+
+        Args:
+            where: a file or folder.
+            classes: names, background first: label values are their positions. None for those
+                that the files give.
+            images: files of the images by id, where they are known.
+
+        Raises:
+            LabelError: there are none, or what spans all of them is damaged.
+        """
+
+    @abstractmethod
+    def read(self, image_id: str) -> LabelMap:
+        """Read the label (H, W) uint8 of one image. Raises LabelError or ImageError."""
+
+    def image(self, image_id: str) -> Path | None:
+        """Return the image's file as the label names it, None where it names none."""
+        return None
+
+
 class MaskFormat(ABC):
     """A way to store the masks of a set of images in a folder."""
 

@@ -283,17 +283,45 @@ class CocoFile:
         """
         if image_id not in self._images:
             raise MaskFileError(f"{self.path}: no image {image_id}")
-        image = self._images[image_id]
         records = self.annotations(image_id)
         # Boxes are computed from the run lengths: COCO's differ from SAM's by one pixel
         bare = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
         try:
-            own_shape = check_image_shape([image.get("height"), image.get("width")])
+            own_shape = self.image_shape(image_id)
             if image_shape is not None and own_shape != image_shape:
                 raise MaskFileError(f"masks are {own_shape} (H, W), expected {image_shape}")
             return masks_from_records(bare, own_shape)
         except MaskFileError as error:
             raise MaskFileError(f"{self.path}: {image_id}: {error}") from error
+
+    @property
+    def image_ids(self) -> list[str]:
+        """The ids of all images, as the file's names give them."""
+        return list(self._images)
+
+    def file_name(self, image_id: str) -> str:
+        """Return the file name of an image that the file has."""
+        return str(self._images[image_id]["file_name"])
+
+    def image_shape(self, image_id: str) -> ImageShape:
+        """Return (H, W) of an image that is in the file. Raises MaskFileError for what is none."""
+        image = self._images[image_id]
+        return check_image_shape([image.get("height"), image.get("width")])
+
+
+def category_names(categories: Any, path: Path) -> dict[int, str]:
+    """Return the names of categories by id. Raises SettingsError."""
+    found: dict[int, str] = {}
+    for each in categories if isinstance(categories, list) else []:
+        key, name = (each.get("id"), each.get("name")) if isinstance(each, dict) else (None, None)
+        if type(key) is not int or not isinstance(name, str) or key in found:
+            raise SettingsError(
+                f"{path}: category {short(each)}, expected an id of its own and a name"
+            )
+        found[key] = name
+    if not found or len({*found.values()}) < len(found):
+        raise SettingsError(f"{path}: no categories, or two of one name")
+    return found
 
 
 def _images_by_name(images: list[dict[str, Any]]) -> ByImage[dict[str, Any]]:
