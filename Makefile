@@ -26,11 +26,12 @@ $(DEMO)/installed: pyproject.toml
 	$(DEMO)/bin/pip install --quiet ".[cpu]"
 	touch $@
 
-# labelme is wanted for its file loader alone; its own dependencies include a whole GUI toolkit.
+# labelme and label-studio-sdk are wanted for their files' codecs alone; their own dependencies
+# include a whole GUI toolkit and a web client.
 $(TEST)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/pip install --quiet -c constraints.txt -e ".[dev]"
-	$(TEST)/bin/pip install --quiet --no-deps labelme==6.3.1
+	$(TEST)/bin/pip install --quiet --no-deps labelme==6.3.1 label-studio-sdk==2.1.2
 	touch $@
 
 clean:

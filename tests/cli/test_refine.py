@@ -508,7 +508,8 @@ def test_an_output_folder_of_an_earlier_release(labels: Path, out: Path, tmp_pat
         entry["outputs"] = {f"{name}.png": entry["outputs"][f"voc/{name}.png"]}
         entry["kinds"] = ["voc"]
     journal.write_text("".join(json.dumps(line) + "\n" for line in (lines[0], *entries)))
-    for at in ("classes.txt", "summary/a.json", "summary/b.json"):
+    hidden = [f".samrefine/objects/{name}.json" for name in "ab"]
+    for at in ("classes.txt", "summary/a.json", "summary/b.json", *hidden):
         (out / at).unlink()
     assert "2 done" in run(*arguments).stderr
     assert_refined(out, labels, found)

@@ -36,6 +36,7 @@ LABEL_FORMATS: Registry[type[LabelFormat]] = Registry(
         "coco-rle": "samrefine_runtime.formats.coco:CocoRleLabels",
         "coco-stuff": "samrefine_runtime.formats.coco:CocoStuffLabels",
         "labelme": "samrefine_runtime.formats.labelme:LabelmeLabels",
+        "label-studio": "samrefine_runtime.formats.label_studio:LabelStudioLabels",
         "yolo": "samrefine_runtime.formats.yolo:YoloLabels",
     },
 )

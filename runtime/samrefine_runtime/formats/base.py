@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from samrefine_runtime.errors import LabelError
+from samrefine_runtime.formats.annotated import annotated
+from samrefine_runtime.formats.polygons import Region
 from samrefine_runtime.formats.settings import FormatSettings
 from samrefine_runtime.image import ImageShape
 from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.masks.masks import Masks
+
+ReadObjects = Callable[[str], "Sequence[Region] | None"]
+"""Returns the objects of an image id, None where they are not known."""
 
 
 class LabelFormat:
@@ -33,6 +38,7 @@ class LabelFormat:
         *,
         home: Path | None = None,
         settings: FormatSettings | None = None,
+        read_objects: ReadObjects = lambda image_id: None,
     ):
         """Remember the folder and the classes; nothing is written yet.
 
@@ -42,9 +48,11 @@ class LabelFormat:
             home: the folder that the files will be moved to, if it is another: relative paths
                 inside the files count from there.
             settings: None for FormatSettings().
+            read_objects: returns the objects of an image id (`objects.find_objects`), None where
+                they are not known.
         """
         self.folder, self.classes, self.home = folder, tuple(classes), home or folder
-        self.settings = settings or FormatSettings()
+        self.settings, self.read_objects = settings or FormatSettings(), read_objects
 
     def path(self, image_id: str) -> Path | None:
         """Return the file of one image, None where one file holds all images."""
@@ -74,6 +82,15 @@ class LabelFormat:
         Raises:
             OutputError: a file cannot be written.
         """
+
+    def annotated(self, image_id: str, label: LabelMap) -> list[Region]:
+        """Return what is annotated of a label by the settings: objects, or connected regions.
+
+        Raises LabelError where the label does not fit the classes, or its objects are damaged.
+        """
+        given, objects = self.settings, self.read_objects(image_id)
+        are_apart = given.objects == "masks"
+        return annotated(label, len(self.classes), given.min_area, objects, are_apart=are_apart)
 
     def read(self, image_id: str) -> LabelMap:
         """Read the label (H, W) uint8 of one image.

@@ -41,7 +41,7 @@ class CocoPolygonLabels(LabelFormat):
     With `images/default/` it is the tree that CVAT and datumaro read; "default" is its subset.
     """
 
-    heeds: ClassVar[tuple[str, ...]] = ("tolerance", "min_area", "dataset_images")
+    heeds: ClassVar[tuple[str, ...]] = ("tolerance", "min_area", "objects", "dataset_images")
     form: ClassVar[Form] = "polygons"
     file_name: ClassVar[str] = "annotations/instances_default.json"
 
@@ -56,25 +56,28 @@ class CocoPolygonLabels(LabelFormat):
         tolerance = TOLERANCE if given.tolerance is None else given.tolerance
         with open_coco(self.folder / self.file_name, self.classes) as coco:
             for image_id, image in images.items():
+                label = read_label(image_id)
                 coco.add_label(
                     file_name(image_id, image),
-                    read_label(image_id),
+                    label,
                     form=self.form,
                     tolerance=tolerance,
                     min_area=given.min_area,
+                    found=self.annotated(image_id, label),
                 )
 
 
 class CocoRleLabels(CocoPolygonLabels):
     """The same with compressed run lengths, which are exact."""
 
-    heeds: ClassVar[tuple[str, ...]] = ("min_area", "dataset_images")
+    heeds: ClassVar[tuple[str, ...]] = ("min_area", "objects", "dataset_images")
     form: ClassVar[Form] = "rle"
 
 
 class CocoStuffLabels(CocoRleLabels):
     """`annotations/stuff_default.json` for all images, an annotation per class of an image."""
 
+    heeds: ClassVar[tuple[str, ...]] = ("min_area", "dataset_images")
     form: ClassVar[Form] = "stuff"
     file_name: ClassVar[str] = "annotations/stuff_default.json"
 
@@ -159,6 +162,7 @@ class CocoWriter:
         form: Form = "polygons",
         tolerance: float = TOLERANCE,
         min_area: int = 1,
+        found: Sequence[Region] | None = None,
     ) -> int:
         """Add an image and one annotation for each connected region, or class, of its label map.
 
@@ -169,6 +173,8 @@ class CocoWriter:
             tolerance: distance in pixels by which a polygon may deviate, see
                 `polygons.TOLERANCE`.
             min_area: area in pixels below which a region is omitted.
+            found: what is annotated of the label, None for its connected regions; classes are
+                found anew.
 
         Returns:
             The image's id.
@@ -180,8 +186,10 @@ class CocoWriter:
         if form not in get_args(Form):
             raise SettingsError(f"form is {form!r}, expected one of {get_args(Form)}")
         # Find all regions first: a label that is refused adds no image
-        find = whole_classes if form == "stuff" else regions
-        found = list(find(label, len(self._classes), min_area))
+        if form == "stuff":
+            found = list(whole_classes(label, len(self._classes), min_area))
+        elif found is None:
+            found = list(regions(label, len(self._classes), min_area))
         image_shape = (label.shape[0], label.shape[1])
         image_id = self._add_image(file_name, image_shape)
         for region in found:
@@ -190,7 +198,13 @@ class CocoWriter:
                 if form == "polygons"
                 else _run_lengths(region, image_shape)
             )
-            content = {"segmentation": segmentation, "area": region.area, "bbox": region.bbox}
+            content: dict[str, Any] = {
+                "segmentation": segmentation,
+                "area": region.area,
+                "bbox": region.bbox,
+            }
+            if region.confidence is not None:
+                content["score"] = round(region.confidence, 4)
             self._add(image_id, region.class_id, content)
         return image_id
 
@@ -231,6 +245,11 @@ def _bbox(masks: Masks, index: int) -> list[int]:
     """
     left, top, right, bottom = masks.boxes[index].tolist()
     return [left, top, right - left + 1, bottom - top + 1]
+
+
+def _score(region: Region) -> dict[str, float]:
+    """Return a region's confidence under the key of COCO's results, nothing where it has none."""
+    return {} if region.confidence is None else {"score": round(region.confidence, 4)}
 
 
 def _run_lengths(region: Region, image_shape: ImageShape) -> dict[str, Any]:

@@ -29,7 +29,7 @@ VERSION = "5.5.0"
 class LabelmeLabels(LabelFormat):
     """`<id>.json` per image."""
 
-    heeds = ("tolerance", "min_area", "shapes")
+    heeds = ("tolerance", "min_area", "objects", "shapes")
 
     def path(self, image_id: str) -> Path:
         """Return the JSON file of an image."""
@@ -44,8 +44,8 @@ class LabelmeLabels(LabelFormat):
             self.classes,
             image,
             tolerance=EDITABLE if given.tolerance is None else given.tolerance,
-            min_area=given.min_area,
             allows_masks=given.shapes == "masks",
+            found=self.annotated(image_id, label),
             # Paths inside the file count from where it will lie
             home=self.home / path.parent.relative_to(self.folder),
         )
@@ -60,6 +60,7 @@ def write_labelme(
     tolerance: float = EDITABLE,
     min_area: int = 1,
     allows_masks: bool = False,
+    found: Sequence[Region] | None = None,
     home: Path | None = None,
 ) -> None:
     """Write the connected regions of a label map, large ones first so that small ones lie on top.
@@ -74,13 +75,16 @@ def write_labelme(
         min_area: area in pixels below which a region is omitted.
         allows_masks: whether regions with holes or too thin for a polygon become shapes of type
             "mask", which only labelme (>= 5.3) reads.
+        found: what is annotated of the label, None for its connected regions.
         home: the folder that the file will be moved to, if it is another than that of `path`.
 
     Raises:
         LabelError: the label is not (H, W) uint8 or has a class without a name.
         OutputError: the file cannot be written.
     """
-    found = sorted(regions(label, len(classes), min_area), key=lambda region: -region.area)
+    if found is None:
+        found = list(regions(label, len(classes), min_area))
+    found = sorted(found, key=lambda region: -region.area)
     draw = _with_masks if allows_masks else _polygons
     shapes = [
         shape
@@ -106,7 +110,7 @@ def _polygons(region: Region, name: str, tolerance: float, group: int) -> Iterat
     """Yield the polygons of a region; where there are several they are a group."""
     outlines = [outline(part, tolerance) for part in parts(region, tolerance)]
     for points in outlines:
-        yield _shape(name, points, group=group if len(outlines) > 1 else None)
+        yield _shape(region, name, points, group=group if len(outlines) > 1 else None)
 
 
 def _with_masks(
@@ -117,17 +121,23 @@ def _with_masks(
     points = outline(first, tolerance)
     is_thin = 1 in region.mask.shape
     if not others and not is_thin:
-        yield _shape(name, points)
+        yield _shape(region, name, points)
         return
     left, top, width, height = region.bbox
     corners: list[list[float]] = [[left, top], [left + width - 1, top + height - 1]]
-    yield _shape(name, corners, mask=_png(region))
+    yield _shape(region, name, corners, mask=_png(region))
 
 
 def _shape(
-    name: str, points: list[list[float]], *, group: int | None = None, mask: str | None = None
+    region: Region,
+    name: str,
+    points: list[list[float]],
+    *,
+    group: int | None = None,
+    mask: str | None = None,
 ) -> dict[str, Any]:
-    """Return a shape as labelme writes it."""
+    """Return a shape as labelme writes it, with X-AnyLabeling's score where it is known."""
+    score = {} if region.confidence is None else {"score": round(region.confidence, 4)}
     return {
         "label": name,
         "points": points,
@@ -136,6 +146,7 @@ def _shape(
         "shape_type": "mask" if mask else "polygon",
         "flags": {},
         "mask": mask,
+        **score,
     }
 
 

@@ -45,7 +45,8 @@ def parts(region: Region, tolerance: float) -> Iterator[Region]:
         tolerance: pixels.
     """
     filled = _fill_narrow_holes(region.mask, tolerance)
-    yield from _cut(Region(region.class_id, region.left, region.top, filled))
+    for part in _connected(region, filled, region.left, region.top):
+        yield from _cut(part)
 
 
 def outline(part: Region, tolerance: float) -> list[list[float]]:
@@ -136,6 +137,10 @@ def _cut(region: Region) -> Iterator[Region]:
     else:
         halves = [(0, 0, region.mask[:row]), (0, row, region.mask[row:])]
     for x, y, half in halves:
-        place = {"left": region.left + x, "top": region.top + y}
-        for part in regions_of_class(half, region.class_id, **place):
+        for part in _connected(region, half, region.left + x, region.top + y):
             yield from _cut(part)
+
+
+def _connected(region: Region, mask: Mask, left: int, top: int) -> Iterator[Region]:
+    """Yield the connected parts of some pixels of a region, (h, w) at a place in the image."""
+    return regions_of_class(mask, region.class_id, left=left, top=top)

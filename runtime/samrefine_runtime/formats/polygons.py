@@ -31,18 +31,21 @@ _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 @dataclass(frozen=True)
 class Region:
-    """A region: 8-connected pixels of one class.
+    """Pixels of one class, 8-connected but for objects that are hidden in part.
 
     Attributes:
         class_id: value of the label map, 1 to 254.
         left, top: position of `mask` in the image, pixels.
         mask: (h, w) bool, the region inside its own box.
+        confidence: how far it is to be trusted, 0 to 1 (`objects.find_objects`); None if that is
+            not known.
     """
 
     class_id: int
     left: int
     top: int
     mask: NDArray[np.bool_]
+    confidence: float | None = None
 
     @property
     def area(self) -> int:

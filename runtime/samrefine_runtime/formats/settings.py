@@ -8,10 +8,9 @@ from dataclasses import dataclass, fields
 
 from samrefine_runtime.settings import Settings, choice, real, whole
 
-SHAPES = {
-    "polygons": "",
-    "masks": "regions with holes or too thin for a polygon as shapes of type mask, labelme only",
-}
+OBJECTS = {"regions": "connected pixels of a class", "masks": "apart where SAM's masks tell apart"}
+
+SHAPES = {"polygons": "", "masks": "exact; X-AnyLabeling does not open them"}
 
 IMAGES = {"copy": "", "link": "hard links to the originals", "none": "labels only"}
 
@@ -34,8 +33,11 @@ class FormatSettings(Settings):
     for the format's own: what a person can edit, or what draws the same pixels."""
     min_area: int = whole(1, 1, _MOST_PIXELS, help="Omit regions of fewer pixels.")
     """Area in pixels below which a region is omitted."""
-    shapes: str = choice("polygons", SHAPES, flag="--labelme-shapes", help="Shapes of labelme:")
-    """Whether labelme files may have shapes of type "mask", which X-AnyLabeling refuses."""
+    objects: str = choice("regions", OBJECTS, help="What is annotated as one object.")
+    """Whether touching objects of a class are one, or apart where SAM's masks tell them apart."""
+    shapes: str = choice("polygons", SHAPES, help="Shapes of labelme and label-studio.")
+    """Whether labelme files may have shapes of type "mask", which X-AnyLabeling refuses, and
+    Label Studio's have brushes."""
     split: float = real(0.2, 0, 1, help="Fraction of the images to validate on (yolo, voc-devkit).")
     """Fraction of the images of a data set for validation. An image's id decides where it goes, so
     that it stays there when images are added."""

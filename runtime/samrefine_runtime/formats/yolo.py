@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.formats.base import LabelFormat
 from samrefine_runtime.formats.dataset import TRAIN, VAL, one_line_names, part_of, place_image
-from samrefine_runtime.formats.polygons import TOLERANCE, Polygon, regions
+from samrefine_runtime.formats.polygons import TOLERANCE, Polygon, Region, regions
 from samrefine_runtime.labels import LabelMap
 
 
 class YoloLabels(LabelFormat):
     """`images/` and `labels/` with `train/` and `val/` each, `data.yaml` and `classes.txt`."""
 
-    heeds = ("tolerance", "min_area", "split", "dataset_images")
+    heeds = ("tolerance", "min_area", "objects", "split", "dataset_images")
 
     def path(self, image_id: str) -> Path:
         """Return the text file of an image."""
@@ -25,13 +25,9 @@ class YoloLabels(LabelFormat):
     def write(self, image_id: str, image: Path, label: LabelMap) -> None:
         """Write the text file and place the image. Raises LabelError, ImageError or OutputError."""
         given, part = self.settings, self._part(image_id)
-        write_yolo(
-            self.path(image_id),
-            label,
-            len(self.classes),
-            tolerance=TOLERANCE if given.tolerance is None else given.tolerance,
-            min_area=given.min_area,
-        )
+        tolerance = TOLERANCE if given.tolerance is None else given.tolerance
+        found = self.annotated(image_id, label)
+        _write_regions(self.path(image_id), found, label.shape, tolerance)
         # Labels are found by the image's name
         target = self.folder / "images" / part / f"{image_id}{image.suffix.lower()}"
         place_image(image, target, given.dataset_images)
@@ -68,9 +64,16 @@ def write_yolo(
         LabelError: the label is not (H, W) uint8 or has a class that is not below C.
         OutputError: the file cannot be written.
     """
+    _write_regions(path, regions(label, num_classes, min_area), label.shape, tolerance)
+
+
+def _write_regions(
+    path: str | Path, found: Iterable[Region], shape: tuple[int, ...], tolerance: float
+) -> None:
+    """Write the lines of regions of an image of `shape` (H, W)."""
     lines = [
-        f"{region.class_id - 1} {_coordinates(region.polygon(tolerance), label.shape)}\n"
-        for region in regions(label, num_classes, min_area)
+        f"{region.class_id - 1} {_coordinates(region.polygon(tolerance), shape)}\n"
+        for region in found
     ]
     write_bytes(path, "".join(lines).encode())
 
