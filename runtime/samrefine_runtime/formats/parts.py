@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 
 from samrefine_runtime.formats.polygons import Region, regions_of_class
 
-EDITABLE = 1.5
-"""Tolerance in pixels at which a polygon has about 20 vertices (docs/formats.md)."""
+EDITABLE = 2.0
+"""Tolerance in pixels at which a region has about 20 vertices (docs/formats.md)."""
 
 LEAST_IOU = 0.9
 """IoU of a drawn polygon with its part, below which its tolerance is halved: a tolerance that suits

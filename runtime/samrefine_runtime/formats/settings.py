@@ -27,7 +27,7 @@ class FormatSettings(Settings):
         0,
         1000,
         help="Pixels by which polygons may deviate; 0 is exact.  "
-        "[default: 1.5 to edit (labelme, label-studio), else 0.25]",
+        "[default: 2 to edit (labelme, label-studio), else 0.25]",
     )
     """Distance in pixels by which a polygon may deviate from its region, to save vertices; None
     for the format's own: what a person can edit, or what draws the same pixels."""

@@ -96,7 +96,7 @@ def test_label_pngs_keep_pixels_of_no_class(
     assert np.array_equal(open_labels(folder).read("a"), label)
 
 
-@pytest.mark.parametrize(("name", "least"), [("coco", 1), ("yolo", 1), ("labelme", 0.93)])
+@pytest.mark.parametrize(("name", "least"), [("coco", 1), ("yolo", 1), ("labelme", 0.9)])
 def test_default_tolerances(tmp_path: Path, name: str, least: float) -> None:
     y, x = np.mgrid[:90, :120]
     label = ((y - 40) ** 2 + (x - 50) ** 2 < 33**2).astype(np.uint8)
