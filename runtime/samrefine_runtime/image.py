@@ -70,6 +70,17 @@ def read_image(path: StrPath) -> RgbImage:
         return to_rgb(image)
 
 
+def image_shape_of(path: StrPath) -> ImageShape:
+    """Return (H, W) of an image as `read_image` would read it, from its header alone.
+
+    Raises as `read_image`.
+    """
+    with open_image(as_path(path, "path", ImageError), ImageError) as image:
+        width, height = image.size
+        is_turned = _orientation(image) >= _FIRST_ACROSS
+    return (width, height) if is_turned else (height, width)
+
+
 def to_rgb(image: Image.Image) -> RgbImage:
     """Convert a Pillow image as `read_image` does. Raises what Pillow raises, or ValueError."""
     with quiet_pillow:

@@ -19,7 +19,7 @@ from samrefine_runtime.arguments import (
 )
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.cam import CamClassifier, CamSettings
-from samrefine_runtime.refine import RefineSettings, refine
+from samrefine_runtime.refine import RefineSettings, refine_and_choose
 from samrefine_runtime.results import LabelResult
 from samrefine_runtime.sam.generator import MaskGenerator
 from samrefine_runtime.sam.settings import GeneratorSettings
@@ -111,8 +111,8 @@ class Labeler:
         with _timed(seconds, "masks"):
             masks = self.generator.generate(image, pseudo_label=pseudo_label, progress=progress)
         with _timed(seconds, "refine"):
-            label = refine(pseudo_label, masks, self.refinement)
-        return LabelResult(label, pseudo_label, cam, masks, seconds)
+            label, chosen = refine_and_choose(pseudo_label, masks, self.refinement)
+        return LabelResult(label, pseudo_label, cam, masks, seconds, chosen)
 
 
 @contextmanager

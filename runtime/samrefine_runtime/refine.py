@@ -126,10 +126,27 @@ def refine_labels(pseudo_label: LabelLike, masks: Masks, **settings: Any) -> Lab
 
 def refine(pseudo_label: LabelMap, masks: Masks, settings: RefineSettings) -> LabelMap:
     """Refine a pseudo label as `refine_labels` does, with its settings as one object."""
+    return refine_and_choose(pseudo_label, masks, settings)[0]
+
+
+def refine_and_choose(
+    pseudo_label: LabelMap, masks: Masks, settings: RefineSettings
+) -> tuple[LabelMap, NDArray[np.uint8]]:
+    """Refine a pseudo label, and say which masks made it.
+
+    Args:
+        pseudo_label: (H, W) uint8.
+        masks: N of the same image.
+        settings: see `refine_labels`, which raises the same.
+
+    Returns:
+        The refined label (H, W) uint8, and the class that took each mask (N,) uint8, 0 for none.
+    """
     classes = _check(pseudo_label, masks.image_shape, settings)
     # Keep the label where SAM does not understand the image
     if not is_trusted(pseudo_label, masks, settings.min_trust):
-        return np.where(pseudo_label == IGNORE, np.uint8(0), pseudo_label)
+        kept = np.where(pseudo_label == IGNORE, np.uint8(0), pseudo_label)
+        return kept, np.zeros(len(masks), np.uint8)
     # Run lengths are column-major: so are all flat arrays here
     flat = np.ascontiguousarray(pseudo_label.T).reshape(-1)
     taken = _taken(_fitting(flat, classes, masks, settings))
@@ -137,7 +154,9 @@ def refine(pseudo_label: LabelMap, masks: Masks, settings: RefineSettings) -> La
     refined = np.zeros_like(flat)
     for strip in strips(len(flat)):
         _paint(refined[strip], flat[strip], classes, taken, spans.within(strip), settings)
-    return np.ascontiguousarray(refined.reshape(masks.image_shape[::-1]).T)
+    label = np.ascontiguousarray(refined.reshape(masks.image_shape[::-1]).T)
+    # At most one class takes a mask
+    return label, np.asarray((taken * classes).sum(axis=1), np.uint8)
 
 
 def _taken(fits: NDArray[np.bool_]) -> NDArray[np.bool_]:

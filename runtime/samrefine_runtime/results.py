@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samrefine_runtime.cam import CamResult
+from samrefine_runtime.formats.objects import find_objects
+from samrefine_runtime.formats.polygons import Region
 from samrefine_runtime.labels import LabelMap, count_values
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.trust import image_trust
@@ -22,6 +24,17 @@ class Refined:
     pseudo_label: LabelMap
     masks: Masks
     seconds: Mapping[str, float]
+    chosen: NDArray[np.uint8] | None
+
+    @property
+    def objects(self) -> list[Region] | None:
+        """The objects of the label with their confidence, computed at each call.
+
+        None where it is not known which masks were chosen.
+        """
+        if self.chosen is None:
+            return None
+        return find_objects(self.label, self.pseudo_label, self.masks, self.chosen)
 
     @property
     def changed(self) -> float:
@@ -71,6 +84,8 @@ class RefineResult(Refined):
     """All masks of the image."""
     seconds: Mapping[str, float]
     """Time of each stage in seconds: masks, refine."""
+    chosen: NDArray[np.uint8] | None = None
+    """The class that took each mask, (N,) uint8, 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,8 @@ class LabelResult(Refined):
     """All masks of the image."""
     seconds: Mapping[str, float]
     """Time of each stage in seconds: cam, masks, refine."""
+    chosen: NDArray[np.uint8] | None = None
+    """The class that took each mask, (N,) uint8, 0 for none."""
 
     @property
     def confidence(self) -> NDArray[np.float32]:

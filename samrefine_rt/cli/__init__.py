@@ -15,7 +15,8 @@ from samrefine_rt.cli.grouped import SuggestingGroup
 from samrefine_runtime.errors import SamrefineError, message_of
 
 _COMMANDS = (
-    *("demo", "export", "build", "inspect", "label", "refine", "segment", "masks", "evaluate"),
+    *("demo", "export", "build", "inspect", "label", "refine", "segment", "masks"),
+    *("convert", "evaluate"),
     *("verify", "bench", "doctor"),
 )
 """Subcommands in the order of a user's work: `x` is the function `x` of module `x_command`."""

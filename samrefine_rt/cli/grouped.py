@@ -12,6 +12,7 @@ from samrefine_runtime.errors import did_you_mean, printable
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 INPUT = "Input and output"
+FORMATS = "Formats"
 REFINEMENT = "Refinement"
 CAM = "Class activation maps (default: the bundle's settings, then IRN's)"
 MASKS = "Mask generator (default: the bundle's settings, then SAM's)"
@@ -19,7 +20,7 @@ TOLERANCES = "Tolerances (default: those of the precision)"
 RUNNING = "Running"
 GENERAL = "General"
 
-_ORDER = (INPUT, REFINEMENT, CAM, MASKS, TOLERANCES, RUNNING, GENERAL)
+_ORDER = (INPUT, FORMATS, REFINEMENT, CAM, MASKS, TOLERANCES, RUNNING, GENERAL)
 
 
 class GroupedOption(click.Option):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from samrefine_rt.cli.grouped import Function, option
-from samrefine_rt.cli.options import LabelFolder, format_option
+from samrefine_rt.cli.grouped import FORMATS, Function, option
+from samrefine_rt.cli.options import Given, LabelFolder, format_option, settings_options
 from samrefine_rt.cli.outputs import GroundTruth, LabelWriter
 from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.formats import BASE_FORMAT, LABEL_FORMATS
+from samrefine_runtime.formats.settings import FormatSettings
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class LabelOutputs:
     """Whether to write the report."""
     ground_truth: Path | None = None
     """Folder of labels that the report compares with. Raises SettingsError without a report."""
+    settings: FormatSettings = field(default_factory=FormatSettings)
+    """Settings of the formats."""
 
     def __post_init__(self) -> None:
         if self.ground_truth is not None and not self.report:
@@ -40,7 +43,13 @@ class LabelOutputs:
     def writer(self, out: Path, classes: Sequence[str], **more: Any) -> LabelWriter:
         """Return what writes these files into `out`; `more` is LabelWriter's."""
         return LabelWriter(
-            out, classes, self.formats, overlay=self.overlay, report=self.report, **more
+            out,
+            classes,
+            self.formats,
+            overlay=self.overlay,
+            report=self.report,
+            settings=self.settings,
+            **more,
         )
 
 
@@ -52,7 +61,10 @@ def label_output_options(command: Function) -> Function:
 
 
 def unscored_output_options(command: Function) -> Function:
-    """Declare --format, --overlay and --report, handed on as `outputs`."""
+    """Declare --format, --overlay, --report and the formats' own options.
+
+    They are handed on as `outputs`.
+    """
 
     @wraps(command)
     def collected(
@@ -60,15 +72,17 @@ def unscored_output_options(command: Function) -> Function:
         formats: tuple[str, ...],
         overlay: bool,
         report: bool,
+        format_settings: Given[FormatSettings],
         ground_truth: Path | None = None,
         **kwargs: Any,
     ) -> Any:
-        outputs = LabelOutputs(formats, overlay, report, ground_truth)
+        outputs = LabelOutputs(formats, overlay, report, ground_truth, format_settings.settings())
         return command(*args, outputs=outputs, **kwargs)
 
     decorated: Any = collected
     # click lists the option declared last first
     for declare in (
+        settings_options(FormatSettings, "format_settings", FORMATS),
         option("--report", is_flag=True, help="Also write report.html, which shows each step."),
         option("--overlay", is_flag=True, help="Also draw overlays/<id>.jpg."),
         format_option(LABEL_FORMATS, BASE_FORMAT),

@@ -14,6 +14,10 @@ from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.class_names import BACKGROUND, FILE_NAME, write_classes
 from samrefine_runtime.errors import InputError
 from samrefine_runtime.formats import BASE_FORMAT, LABEL_FORMATS, LabelFormat
+from samrefine_runtime.formats.base import ReadObjects
+from samrefine_runtime.formats.objects import find_objects, read_objects, write_objects
+from samrefine_runtime.formats.polygons import Region
+from samrefine_runtime.formats.settings import FormatSettings
 from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.labels import LabelMap, read_label
 from samrefine_runtime.report import (
@@ -25,10 +29,10 @@ from samrefine_runtime.report import (
 )
 from samrefine_runtime.report.overlay import draw_label, write_picture
 from samrefine_runtime.results import LabelResult, RefineResult
-from samrefine_runtime.runs import IMAGE, OutputFolder, Task
+from samrefine_runtime.runs import HIDDEN, IMAGE, OutputFolder, Task
 from samrefine_runtime.segment import SegmentResult
 
-SUMMARY, OVERLAY, REPORT = "summary", "overlay", f"report {VERSION}"
+OBJECTS, SUMMARY, OVERLAY, REPORT = "objects", "summary", "overlay", f"report {VERSION}"
 """Kinds of output of an image beside its label formats; entries of the report are made anew where
 their layout has another version."""
 
@@ -77,7 +81,7 @@ def finished_images(folder: OutputFolder, images: Mapping[str, Path]) -> dict[st
 class LabelWriter:
     """Writes the files of each image when it is done, and those that span all images at the end.
 
-    The labels of the base format and the summary are always written.
+    The labels of the base format, their objects and the summary are always written.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class LabelWriter:
         report: bool = False,
         report_title: str = "Labelled images",
         picture_side: int = PICTURE_SIDE,
+        settings: FormatSettings | None = None,
     ):
         """Choose what is written; nothing is written yet.
 
@@ -101,13 +106,15 @@ class LabelWriter:
             report: whether to write the report.
             report_title: heading of the report.
             picture_side: longer side of the report's pictures, pixels.
+            settings: of the formats, None for FormatSettings().
         """
         self.out, self.report_title, self.picture_side = out, report_title, picture_side
+        self.settings = settings or FormatSettings()
         self.classes = (BACKGROUND, *classes)
         self.formats = tuple(dict.fromkeys((BASE_FORMAT, *formats)))
         pictures = [OVERLAY] * overlay + [REPORT] * report
-        self.kinds = (BASE_FORMAT, SUMMARY, *self.formats[1:], *pictures)
-        self.derived = self.kinds[2:]
+        self.derived = (*map(self._kind, self.formats[1:]), *pictures)
+        self.kinds = (BASE_FORMAT, OBJECTS, SUMMARY, *self.derived)
         self.draws = overlay or report
 
     @property
@@ -143,7 +150,11 @@ class LabelWriter:
         Raises:
             OutputError: a file cannot be written.
         """
-        self._write_label(staging, name, path, image, result.label, self.kinds)
+        objects = _found(result)
+        self._write_label(staging, name, path, image, result.label, objects, self.kinds)
+        # Formats that are asked for later need them
+        if objects is not None:
+            write_objects(_objects(staging, name), objects, result.masks.image_shape)
         if REPORT in self.kinds and image is not None:
             entry = (
                 ReportEntry.of_label(name, image, result.label, side=self.picture_side)
@@ -152,6 +163,8 @@ class LabelWriter:
             )
             entry.write(_entry(staging, name))
         summary = {"image": path.name, **result.summary(self.classes[1:])}
+        if objects is not None:
+            summary["objects"] = [_figures(each, self.classes) for each in objects]
         write_bytes(_summary(staging, name), (json.dumps(summary, indent=2) + "\n").encode())
 
     def derive(self, staging: Path, name: str, path: Path, kinds: Sequence[str]) -> None:
@@ -166,7 +179,7 @@ class LabelWriter:
         """
         label = self._base(self.out).read(name)
         image = read_image(path) if {OVERLAY, REPORT} & {*kinds} else None
-        self._write_label(staging, name, path, image, label, kinds)
+        self._write_label(staging, name, path, image, label, self._read_objects(name), kinds)
         if REPORT in kinds and image is not None:
             entry = ReportEntry.of_label(name, image, label, side=self.picture_side)
             entry.write(_entry(staging, name))
@@ -188,7 +201,7 @@ class LabelWriter:
         given = [list(self.classes), folder.digest(IMAGE + name for name in finished)]
         for name in self.formats:
             with outcome.keeping_failure(name):
-                folder.span(name, given, partial(self._finish, name, finished))
+                folder.span(name, [self._kind(name), *given], partial(self._finish, name, finished))
         if REPORT in self.kinds and finished:
             with outcome.keeping_failure("report"):
                 folder.span(REPORT, [self.report_title, *given], partial(self._report, finished))
@@ -201,12 +214,13 @@ class LabelWriter:
         path: Path,
         image: RgbImage | None,
         label: LabelMap,
+        objects: Sequence[Region] | None,
         kinds: Sequence[str],
     ) -> None:
         """Write a label (H, W) uint8 in those formats that are among the kinds, and the overlay."""
         for form in self.formats:
-            if form in kinds:
-                self._format(staging, form).write(name, path, label)
+            if self._kind(form) in kinds:
+                self._format(staging, form, lambda _: objects).write(name, path, label)
         if OVERLAY in kinds and image is not None:
             write_picture(overlay_path(staging, name), draw_label(image, label))
 
@@ -216,7 +230,8 @@ class LabelWriter:
     def _finish(self, name: str, images: Mapping[str, Path], staging: Path) -> None:
         """Write the files of a format that span all images."""
         (staging / name).mkdir()
-        self._format(staging, name).finish(images, self._base(self.out).read)
+        form = self._format(staging, name, self._read_objects)
+        form.finish(images, self._base(self.out).read)
 
     def _report(self, images: Mapping[str, Path], staging: Path) -> None:
         """Write the page of all images that have an entry; one without is shown as a warning."""
@@ -236,12 +251,48 @@ class LabelWriter:
             return False
         return True
 
+    def _read_objects(self, name: str) -> list[Region] | None:
+        """Read the objects of an image id, None where there are none. Raises LabelError."""
+        path = _objects(self.out, name)
+        return read_objects(path) if path.is_file() else None
+
     def _base(self, out: Path) -> LabelFormat:
         return self._format(out, BASE_FORMAT)
 
-    def _format(self, out: Path, name: str) -> LabelFormat:
+    def _format(
+        self, out: Path, name: str, read_objects: ReadObjects = lambda name: None
+    ) -> LabelFormat:
         """Return the format of a name in an output or staging folder."""
-        return LABEL_FORMATS[name](out / name, self.classes, home=self.out / name)
+        return LABEL_FORMATS[name](
+            out / name,
+            self.classes,
+            home=self.out / name,
+            settings=self.settings,
+            read_objects=read_objects,
+        )
+
+    def _kind(self, name: str) -> str:
+        """Return the kind of output of a format: with other settings it is another, made anew."""
+        return self.settings.kind(name, LABEL_FORMATS[name].heeds)
+
+
+def _found(result: LabelResult | RefineResult | SegmentResult) -> list[Region] | None:
+    """Return the objects of a result, the least sure first; None where they are not known."""
+    if isinstance(result, SegmentResult):
+        return find_objects(result.label, result.label, result.masks, result.values)
+    return result.objects
+
+
+def _figures(found: Region, classes: Sequence[str]) -> dict[str, Any]:
+    """Return what a summary says of an object; the least sure ones come first."""
+    confidence = round(found.confidence or 0.0, 4)
+    name = classes[found.class_id]
+    return {"class": name, "confidence": confidence, "area": found.area, "bbox": found.bbox}
+
+
+def _objects(out: Path, name: str) -> Path:
+    """Return where objects are kept for formats that are asked for later."""
+    return out / HIDDEN / "objects" / f"{name}.json"
 
 
 def _summary(out: Path, name: str) -> Path:

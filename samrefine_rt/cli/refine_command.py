@@ -46,8 +46,7 @@ from samrefine_runtime.listing import files_in
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.names import ByImage, image_id
 from samrefine_runtime.pipeline import PROMPTS
-from samrefine_runtime.refine import RefineSettings
-from samrefine_runtime.refine import refine as refine_label
+from samrefine_runtime.refine import RefineSettings, refine_and_choose
 from samrefine_runtime.report import picture_side
 from samrefine_runtime.results import RefineResult
 from samrefine_runtime.runs import IMAGE, Task
@@ -324,6 +323,6 @@ class Refiner:
         start = time.perf_counter()
         masks = self.source.find(name, label, read_image, advance)
         found = time.perf_counter()
-        refined = refine_label(label, masks, self.settings)
+        refined, chosen = refine_and_choose(label, masks, self.settings)
         seconds = {"masks": found - start, "refine": time.perf_counter() - found}
-        return RefineResult(refined, label, masks, seconds)
+        return RefineResult(refined, label, masks, seconds, chosen)

@@ -129,7 +129,7 @@ def test_a_script_for_the_shells_completion(shell: str) -> None:
         ("samrefine export ", {"sam", "cam"}),
         ("samrefine label --over", {"--overlay", "--overwrite"}),
         ("samrefine label --method arg", {"argmax"}),
-        ("samrefine label --format voc,la", {"voc,labelme"}),
+        ("samrefine label --format voc,labelm", {"voc,labelme"}),
     ],
 )
 def test_what_the_shell_completes(words: str, expected: set[str]) -> None:

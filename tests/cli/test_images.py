@@ -32,17 +32,17 @@ IDS = ["3", "blue/1", "blue/more/2", "red/1"]
 
 def test_outputs_keep_the_folders(photos: Path, out: Path, lively_bundle: Path) -> None:
     arguments = ["label", photos, "--bundle", lively_bundle, "--out", out, *FEW]
-    arguments += ["--format", "coco,labelme,yolo", "--overlay", "--report"]
+    arguments += ["--format", "coco,labelme,yolo", "--overlay", "--report", "--split", 0]
     assert run(*arguments).exit_code == 0
     files = files_in(out)
     for folder, suffix in (
-        ("voc", "png"), ("summary", "json"), ("labelme", "json"), ("yolo/labels", "txt"),
+        ("voc", "png"), ("summary", "json"), ("labelme", "json"), ("yolo/labels/train", "txt"),
         ("overlays", "jpg"), ("report", "json"),
     ):  # fmt: skip
         assert [f"{folder}/{name}.{suffix}" for name in IDS] == [
             name for name in files if name.startswith(f"{folder}/")
         ]
-    coco = json.loads((out / "coco" / "instances.json").read_text())
+    coco = json.loads((out / "coco" / "annotations" / "instances_default.json").read_text())
     assert [each["file_name"] for each in coco["images"]] == [f"{name}.png" for name in IDS]
     assert {"blue/1", "red/1"} <= {*IDS} and "report.html" in files
     labelme = json.loads((out / "labelme" / "blue" / "more" / "2.json").read_text())
@@ -233,7 +233,7 @@ def test_only_what_a_list_names(
     assert "2 done, 2 skipped" in run(*arguments).stderr
     assert "0 done, 2 skipped" in run(*arguments, "--only", tmp_path / name).stderr
     assert "2 done" in run(*arguments, "--only", tmp_path / name, "--overwrite").stderr
-    coco = json.loads((out / "coco" / "instances.json").read_text())
+    coco = json.loads((out / "coco" / "annotations" / "instances_default.json").read_text())
     assert [each["file_name"] for each in coco["images"]] == [f"{each}.png" for each in IDS]
 
 

@@ -58,8 +58,12 @@ def test_every_format(images: Path, known: Path, out: Path, lively_bundle: Path)
     assert "2 done" in result.stderr
     assert files_in(out) == [
         "classes.txt",
-        "coco-rle/instances.json",
-        "coco/instances.json",
+        "coco-rle/annotations/instances_default.json",
+        "coco-rle/images/default/a.png",
+        "coco-rle/images/default/b.jpg",
+        "coco/annotations/instances_default.json",
+        "coco/images/default/a.png",
+        "coco/images/default/b.jpg",
         "labelme/a.json",
         "labelme/b.json",
         "overlays/a.jpg",
@@ -70,8 +74,10 @@ def test_every_format(images: Path, known: Path, out: Path, lively_bundle: Path)
         "voc/b.png",
         "yolo/classes.txt",
         "yolo/data.yaml",
-        "yolo/labels/a.txt",
-        "yolo/labels/b.txt",
+        "yolo/images/train/a.png",
+        "yolo/images/train/b.jpg",
+        "yolo/labels/train/a.txt",
+        "yolo/labels/train/b.txt",
     ]
     first = read_label(out / "voc" / "a.png")
     assert set(np.unique(first)) == {0, 1, 3}
@@ -83,9 +89,9 @@ def test_every_format(images: Path, known: Path, out: Path, lively_bundle: Path)
     assert summary["image"] == "a.png"
     assert summary["classes"]["blue"]["pixels"] == np.count_nonzero(first == 3)
     assert (out / "yolo" / "classes.txt").read_text().split() == ["red", "green", "blue"]
-    yolo = (out / "yolo" / "labels" / "a.txt").read_text().splitlines()
+    yolo = (out / "yolo" / "labels" / "train" / "a.txt").read_text().splitlines()
     assert {line.split()[0] for line in yolo} == {"0", "2"}
-    coco = json.loads((out / "coco-rle" / "instances.json").read_text())
+    coco = json.loads((out / "coco-rle" / "annotations" / "instances_default.json").read_text())
     assert [image["file_name"] for image in coco["images"]] == ["a.png", "b.jpg"]
     red = [a for a in coco["annotations"] if (a["image_id"], a["category_id"]) == (1, 1)]
     assert sum(a["area"] for a in red) == np.count_nonzero(first == 1)
@@ -141,7 +147,7 @@ def test_broken_and_unlisted_images_are_reported(
     (images / "c.png").write_bytes(b"broken")
     assert "not a readable image" in failed(run(*arguments, "--format", "coco"), 1)
     assert not [name for name in files_in(out) if "c." in name.rpartition("/")[2][:2]]
-    coco = json.loads((out / "coco" / "instances.json").read_text())
+    coco = json.loads((out / "coco" / "annotations" / "instances_default.json").read_text())
     assert [image["file_name"] for image in coco["images"]] == ["a.png", "b.jpg"]
 
 
@@ -152,7 +158,7 @@ def test_resume(images: Path, out: Path, lively_bundle: Path) -> None:
     result = run("label", images, *arguments)
     assert "1 done, 1 skipped" in result.stderr
     assert (out / "voc" / "a.png").stat().st_mtime_ns == before
-    coco = json.loads((out / "coco" / "instances.json").read_text())
+    coco = json.loads((out / "coco" / "annotations" / "instances_default.json").read_text())
     assert [image["file_name"] for image in coco["images"]] == ["a.png", "b.jpg"]
 
 
@@ -163,7 +169,29 @@ def test_resume_writes_a_format_that_was_not_asked_for_before(
     assert run(*arguments).exit_code == 0
     result = run(*arguments, "--format", "voc,labelme,yolo", "--overlay")
     assert "2 done" in result.stderr
-    assert {"labelme/a.json", "yolo/labels/b.txt", "overlays/a.jpg"} <= set(files_in(out))
+    assert {"labelme/a.json", "yolo/labels/train/b.txt", "overlays/a.jpg"} <= set(files_in(out))
+
+
+def test_other_settings_of_a_format_make_its_files_anew(
+    images: Path, out: Path, lively_bundle: Path
+) -> None:
+    arguments = ["label", images, "--bundle", lively_bundle, "--out", out, "--format"]
+    assert run(*arguments, "yolo,labelme").exit_code == 0
+    before = {name: (out / name).stat().st_mtime_ns for name in files_in(out)}
+    result = run(*arguments, "yolo,labelme", "--split", 1)
+    assert "2 done" in result.stderr, result.output
+    # What was to train on is gone, and nothing else was made again
+    assert {name for name in files_in(out) if name.startswith("yolo")} == {
+        "yolo/classes.txt",
+        "yolo/data.yaml",
+        *(f"yolo/{name}" for name in ("images/val/a.png", "images/val/b.jpg")),
+        *(f"yolo/labels/val/{name}.txt" for name in "ab"),
+    }
+    kept = [name for name in before if not name.startswith("yolo")]
+    assert len(kept) == 7
+    assert all((out / name).stat().st_mtime_ns == before[name] for name in kept)
+    assert "2 skipped" in run(*arguments, "yolo", "--split", 1).stderr
+    assert "train: images/val\nval: images/val\n" in (out / "yolo" / "data.yaml").read_text()
 
 
 def test_resume_after_an_interruption(images: Path, out: Path, lively_bundle: Path) -> None:

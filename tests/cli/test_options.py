@@ -18,6 +18,7 @@ from samrefine_runtime import backends
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.formats import LABEL_FORMATS, MASK_FORMATS, LabelFormat
+from samrefine_runtime.formats.settings import FormatSettings
 from samrefine_runtime.labels import LabelMap, read_label, write_label
 from samrefine_runtime.refine import RefineSettings
 from samrefine_runtime.sam.settings import GeneratorSettings
@@ -80,12 +81,12 @@ SHARED = {
     [
         (
             "label",
-            [RefineSettings, CamSettings, GeneratorSettings],
+            [RefineSettings, CamSettings, GeneratorSettings, FormatSettings],
             {"--image-labels", "--format", "--overlay", "--report", "--ground-truth"},
         ),
         (
             "refine",
-            [RefineSettings, GeneratorSettings],
+            [RefineSettings, GeneratorSettings, FormatSettings],
             {"--pseudo-labels", "--images", "--masks", "--classes"}
             | {"--format", "--overlay", "--report", "--ground-truth"},
         ),

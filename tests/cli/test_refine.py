@@ -398,10 +398,10 @@ def test_every_output_of_label(labels: Path, images: Path, out: Path, lively_bun
         result.stderr
     )
     assert set(outputs("a", "b")) | {
-        "coco/instances.json",
+        "coco/annotations/instances_default.json",
         *(f"{folder}.{suffix}" for name in "ab" for folder, suffix in (
             (f"labelme/{name}", "json"), (f"overlays/{name}", "jpg"), (f"report/{name}", "json"),
-            (f"yolo/labels/{name}", "txt"),
+            (f"yolo/labels/train/{name}", "txt"),
         )),
         "report.html",
     } <= set(files_in(out))  # fmt: skip
@@ -411,7 +411,7 @@ def test_every_output_of_label(labels: Path, images: Path, out: Path, lively_bun
     assert set(summary["seconds"]) == {"masks", "refine"}
     entry = json.loads((out / "report" / "a.json").read_text())
     assert set(entry["pictures"]) == {"image", "masks", "pseudo_label", "label", "ground_truth"}
-    coco = json.loads((out / "coco" / "instances.json").read_text())
+    coco = json.loads((out / "coco" / "annotations" / "instances_default.json").read_text())
     assert [each["file_name"] for each in coco["images"]] == ["a.jpg", "b.jpg"]
     assert [each["name"] for each in coco["categories"]] == ["red", "green", "blue"]
     # Asked for later, they are written from the labels that are there
@@ -420,7 +420,12 @@ def test_every_output_of_label(labels: Path, images: Path, out: Path, lively_bun
     assert run(*arguments).exit_code == 0
     assert "2 done" in run(*arguments, *EVERYTHING).stderr
     assert "2 skipped" in run(*arguments, *EVERYTHING).stderr
-    for at in ("voc/a.png", "coco/instances.json", "yolo/labels/b.txt", "overlays/a.jpg"):
+    for at in (
+        "voc/a.png",
+        "coco/annotations/instances_default.json",
+        "yolo/labels/train/b.txt",
+        "overlays/a.jpg",
+    ):
         assert (later / at).read_bytes() == (out / at).read_bytes()
 
 
@@ -503,7 +508,8 @@ def test_an_output_folder_of_an_earlier_release(labels: Path, out: Path, tmp_pat
         entry["outputs"] = {f"{name}.png": entry["outputs"][f"voc/{name}.png"]}
         entry["kinds"] = ["voc"]
     journal.write_text("".join(json.dumps(line) + "\n" for line in (lines[0], *entries)))
-    for at in ("classes.txt", "summary/a.json", "summary/b.json"):
+    hidden = [f".samrefine/objects/{name}.json" for name in "ab"]
+    for at in ("classes.txt", "summary/a.json", "summary/b.json", *hidden):
         (out / at).unlink()
     assert "2 done" in run(*arguments).stderr
     assert_refined(out, labels, found)

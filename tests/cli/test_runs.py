@@ -22,6 +22,8 @@ from tests.command import failed, files_in, run, write_image
 
 FEW = ["--threads", 1, "--points-per-side", 2]
 
+COCO = "coco/annotations/instances_default.json"
+
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
@@ -90,7 +92,7 @@ def test_refined_labels_never_replace_the_pseudo_labels(
         (["masks", "--overlay"], "overlays/a.jpg"),
         (["label"], "voc/a.png"),
         (["label"], "summary/a.json"),
-        (["label", "--format", "yolo"], "yolo/labels/a.txt"),
+        (["label", "--format", "yolo"], "yolo/labels/train/a.txt"),
         (["label", "--format", "yolo"], "yolo/classes.txt"),
         (["label", "--report"], "report.html"),
         (["refine"], "voc/a.png"),
@@ -236,7 +238,7 @@ def test_a_bundle_of_another_class_order_is_noticed(
     assert run(*arguments, lively_bundle).exit_code == 0
     assert "(bundle " in failed(run(*arguments, other), 2)
     assert run(*arguments, other, "--overwrite").exit_code == 0
-    coco = json.loads((tmp_path / "out" / "coco" / "instances.json").read_text())
+    coco = json.loads((tmp_path / "out" / COCO).read_text())
     assert [each["name"] for each in coco["categories"]] == manifest["cam"]["classes"]
     summary = json.loads((tmp_path / "out" / "summary" / "a.json").read_text())
     names = {each["id"]: each["name"] for each in coco["categories"]}
@@ -281,7 +283,7 @@ def test_an_image_that_broke_since(
     (images / "a.png").write_bytes(b"broken")
     assert "not a readable image" in failed(run(*arguments), 1)
     assert not [name for name in files_in(tmp_path / "out") if name.endswith(("a.png", "a.json"))]
-    coco = json.loads((tmp_path / "out" / "coco" / "instances.json").read_text())
+    coco = json.loads((tmp_path / "out" / COCO).read_text())
     assert [each["file_name"] for each in coco["images"]] == ["b.png"]
 
 
@@ -308,7 +310,7 @@ def test_files_that_span_images_hold_those_of_earlier_runs(
     arguments = [*commands["label"][2:], "--out", tmp_path / "out", "--format", "coco"]
     for name in ("b.png", "a.png"):
         assert run("label", images / name, *arguments).exit_code == 0
-    coco = json.loads((tmp_path / "out" / "coco" / "instances.json").read_text())
+    coco = json.loads((tmp_path / "out" / COCO).read_text())
     assert [each["file_name"] for each in coco["images"]] == ["a.png", "b.png"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from samrefine_runtime.errors import MaskFileError, SettingsError
-from samrefine_runtime.formats.base import LabelFormat, MaskFormat
+from samrefine_runtime.formats.base import LabelFormat, LabelReader, MaskFormat
 from samrefine_runtime.image import ImageShape
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.registry import Registry
@@ -13,10 +13,13 @@ from samrefine_runtime.registry import Registry
 __all__ = [
     "BASE_FORMAT",
     "LABEL_FORMATS",
+    "LABEL_READERS",
     "MASK_FORMATS",
     "LabelFormat",
+    "LabelReader",
     "MaskFormat",
     "check_stored_masks",
+    "find_labels",
     "find_stored_masks",
     "read_stored_masks",
 ]
@@ -28,10 +31,24 @@ LABEL_FORMATS: Registry[type[LabelFormat]] = Registry(
     "label format",
     {
         "voc": "samrefine_runtime.formats.voc:VocLabels",
+        "voc-devkit": "samrefine_runtime.formats.voc_devkit:VocDevkitLabels",
         "coco": "samrefine_runtime.formats.coco:CocoPolygonLabels",
         "coco-rle": "samrefine_runtime.formats.coco:CocoRleLabels",
+        "coco-stuff": "samrefine_runtime.formats.coco:CocoStuffLabels",
         "labelme": "samrefine_runtime.formats.labelme:LabelmeLabels",
+        "label-studio": "samrefine_runtime.formats.label_studio:LabelStudioLabels",
         "yolo": "samrefine_runtime.formats.yolo:YoloLabels",
+    },
+)
+
+# In the order in which `find_labels` tries them
+LABEL_READERS: Registry[type[LabelReader]] = Registry(
+    "label format",
+    {
+        "coco": "samrefine_runtime.formats.coco_reader:CocoReader",
+        "labelme": "samrefine_runtime.formats.labelme_reader:LabelmeReader",
+        "yolo": "samrefine_runtime.formats.yolo_reader:YoloReader",
+        "voc": "samrefine_runtime.formats.voc:VocReader",
     },
 )
 
@@ -44,6 +61,20 @@ MASK_FORMATS: Registry[type[MaskFormat]] = Registry(
         "coco": "samrefine_runtime.formats.coco:CocoMasks",
     },
 )
+
+
+def find_labels(where: Path) -> str:
+    """Return the format in LABEL_READERS that labels are in, by the files that are there.
+
+    Raises:
+        SettingsError: they look like none of them.
+    """
+    for name in LABEL_READERS:
+        if LABEL_READERS[name].detects(where):
+            return name
+    raise SettingsError(
+        f"{where}: no labels here, expected a COCO file, YOLO labels, labelme files or label PNGs"
+    )
 
 
 def check_stored_masks(where: str | Path) -> None:

@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from samrefine_runtime.errors import LabelError
+from samrefine_runtime.formats.annotated import annotated
+from samrefine_runtime.formats.polygons import Region
+from samrefine_runtime.formats.settings import FormatSettings
 from samrefine_runtime.image import ImageShape
 from samrefine_runtime.labels import LabelMap
 from samrefine_runtime.masks.masks import Masks
+
+ReadObjects = Callable[[str], "Sequence[Region] | None"]
+"""Returns the objects of an image id, None where they are not known."""
 
 
 class LabelFormat:
@@ -22,7 +28,18 @@ class LabelFormat:
     needs_images: ClassVar[bool] = True
     """Whether the files name or hold the images; where not, label maps are enough."""
 
-    def __init__(self, folder: Path, classes: Sequence[str], *, home: Path | None = None):
+    heeds: ClassVar[tuple[str, ...]] = ()
+    """Fields of FormatSettings on which the files depend."""
+
+    def __init__(
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        *,
+        home: Path | None = None,
+        settings: FormatSettings | None = None,
+        read_objects: ReadObjects = lambda image_id: None,
+    ):
         """Remember the folder and the classes; nothing is written yet.
 
         Args:
@@ -30,8 +47,12 @@ class LabelFormat:
             classes: names, background first.
             home: the folder that the files will be moved to, if it is another: relative paths
                 inside the files count from there.
+            settings: None for FormatSettings().
+            read_objects: returns the objects of an image id (`objects.find_objects`), None where
+                they are not known.
         """
         self.folder, self.classes, self.home = folder, tuple(classes), home or folder
+        self.settings, self.read_objects = settings or FormatSettings(), read_objects
 
     def path(self, image_id: str) -> Path | None:
         """Return the file of one image, None where one file holds all images."""
@@ -47,6 +68,7 @@ class LabelFormat:
 
         Raises:
             LabelError: the label does not fit the classes.
+            ImageError: the image, which is part of a data set, cannot be read.
             OutputError: a file cannot be written.
         """
 
@@ -61,6 +83,15 @@ class LabelFormat:
             OutputError: a file cannot be written.
         """
 
+    def annotated(self, image_id: str, label: LabelMap) -> list[Region]:
+        """Return what is annotated of a label by the settings: objects, or connected regions.
+
+        Raises LabelError where the label does not fit the classes, or its objects are damaged.
+        """
+        given, objects = self.settings, self.read_objects(image_id)
+        are_apart = given.objects == "masks"
+        return annotated(label, len(self.classes), given.min_area, objects, are_apart=are_apart)
+
     def read(self, image_id: str) -> LabelMap:
         """Read the label (H, W) uint8 of one image.
 
@@ -68,6 +99,44 @@ class LabelFormat:
             LabelError: there is none, it is damaged, or the format cannot be read back.
         """
         raise LabelError(f"{self.folder}: {type(self).__name__} cannot be read back")
+
+
+class LabelReader(ABC):
+    """The labels of a set of images as this package or another program stored them."""
+
+    classes: tuple[str, ...] | None = None
+    """Names that the files give, background first; None where they give none."""
+    files: Mapping[str, Path]
+    """File that holds the label of each image, by id."""
+
+    @classmethod
+    @abstractmethod
+    def detects(cls, where: Path) -> bool:
+        """Return whether a file or folder looks like this format."""
+
+    @abstractmethod
+    def __init__(
+        self, where: Path, classes: Sequence[str] | None, images: Mapping[str, Path]
+    ) -> None:
+        """Find the labels.
+
+        Args:
+            where: a file or folder.
+            classes: names, background first: label values are their positions. None for those
+                that the files give.
+            images: files of the images by id, where they are known.
+
+        Raises:
+            LabelError: there are none, or what spans all of them is damaged.
+        """
+
+    @abstractmethod
+    def read(self, image_id: str) -> LabelMap:
+        """Read the label (H, W) uint8 of one image. Raises LabelError or ImageError."""
+
+    def image(self, image_id: str) -> Path | None:
+        """Return the image's file as the label names it, None where it names none."""
+        return None
 
 
 class MaskFormat(ABC):

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Literal, TextIO, TypeGuard, get_args
 from samrefine_runtime.atomic import atomic_path
 from samrefine_runtime.errors import MaskFileError, SettingsError
 from samrefine_runtime.formats.base import LabelFormat, MaskFormat
+from samrefine_runtime.formats.dataset import place_image
 from samrefine_runtime.formats.jsonfile import read_json
-from samrefine_runtime.formats.polygons import TOLERANCE, Region, regions
+from samrefine_runtime.formats.polygons import TOLERANCE, Region, regions, whole_classes
 from samrefine_runtime.formats.records import check_image_shape, json_records, masks_from_records
 from samrefine_runtime.image import ImageShape
 from samrefine_runtime.inputs import check_file
@@ -24,31 +25,61 @@ from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.names import ByImage, file_name, listed_id
 
 FILE_NAME = "instances.json"
-"""Name of a COCO file in a folder of results."""
+"""Name of a COCO file of masks in a folder of results."""
 
 MASK_CLASSES = ("background", "object")
 """Classes of a file of masks without classes, background first."""
 
-Form = Literal["polygons", "rle"]
-"""Forms of `segmentation` of a labelled region."""
+Form = Literal["polygons", "rle", "stuff"]
+"""What is annotated: connected regions as polygons or as run lengths, or all pixels of each class
+as run lengths, as in COCO-Stuff."""
 
 
 class CocoPolygonLabels(LabelFormat):
-    """One `instances.json` for all images, an annotation per connected region."""
+    """`annotations/instances_default.json` for all images, an annotation per connected region.
 
+    With `images/default/` it is the tree that CVAT and datumaro read; "default" is its subset.
+    """
+
+    heeds: ClassVar[tuple[str, ...]] = ("tolerance", "min_area", "objects", "dataset_images")
     form: ClassVar[Form] = "polygons"
+    file_name: ClassVar[str] = "annotations/instances_default.json"
+
+    def write(self, image_id: str, image: Path, label: LabelMap) -> None:
+        """Place the image. Raises ImageError or OutputError."""
+        target = self.folder / "images" / "default" / file_name(image_id, image)
+        place_image(image, target, self.settings.dataset_images)
 
     def finish(self, images: Mapping[str, Path], read_label: Callable[[str], LabelMap]) -> None:
         """Write the file. Raises LabelError or OutputError."""
-        with open_coco(self.folder / FILE_NAME, self.classes) as coco:
+        given = self.settings
+        tolerance = TOLERANCE if given.tolerance is None else given.tolerance
+        with open_coco(self.folder / self.file_name, self.classes) as coco:
             for image_id, image in images.items():
-                coco.add_label(file_name(image_id, image), read_label(image_id), form=self.form)
+                label = read_label(image_id)
+                coco.add_label(
+                    file_name(image_id, image),
+                    label,
+                    form=self.form,
+                    tolerance=tolerance,
+                    min_area=given.min_area,
+                    found=self.annotated(image_id, label),
+                )
 
 
 class CocoRleLabels(CocoPolygonLabels):
-    """One `instances.json` for all images, with compressed run lengths, which are exact."""
+    """The same with compressed run lengths, which are exact."""
 
+    heeds: ClassVar[tuple[str, ...]] = ("min_area", "objects", "dataset_images")
     form: ClassVar[Form] = "rle"
+
+
+class CocoStuffLabels(CocoRleLabels):
+    """`annotations/stuff_default.json` for all images, an annotation per class of an image."""
+
+    heeds: ClassVar[tuple[str, ...]] = ("min_area", "dataset_images")
+    form: ClassVar[Form] = "stuff"
+    file_name: ClassVar[str] = "annotations/stuff_default.json"
 
 
 class CocoMasks(MaskFormat):
@@ -131,16 +162,19 @@ class CocoWriter:
         form: Form = "polygons",
         tolerance: float = TOLERANCE,
         min_area: int = 1,
+        found: Sequence[Region] | None = None,
     ) -> int:
-        """Add an image and one annotation for each connected region of its label map.
+        """Add an image and one annotation for each connected region, or class, of its label map.
 
         Args:
             file_name: file name of the image.
             label: (H, W) uint8; background 0 and 255 are not annotated.
-            form: form of `segmentation`: one polygon with holes cut in, or compressed run lengths.
+            form: see `Form`; polygons have holes cut in, run lengths are compressed.
             tolerance: distance in pixels by which a polygon may deviate, see
                 `polygons.TOLERANCE`.
             min_area: area in pixels below which a region is omitted.
+            found: what is annotated of the label, None for its connected regions; classes are
+                found anew.
 
         Returns:
             The image's id.
@@ -152,16 +186,25 @@ class CocoWriter:
         if form not in get_args(Form):
             raise SettingsError(f"form is {form!r}, expected one of {get_args(Form)}")
         # Find all regions first: a label that is refused adds no image
-        found = list(regions(label, len(self._classes), min_area))
+        if form == "stuff":
+            found = list(whole_classes(label, len(self._classes), min_area))
+        elif found is None:
+            found = list(regions(label, len(self._classes), min_area))
         image_shape = (label.shape[0], label.shape[1])
         image_id = self._add_image(file_name, image_shape)
         for region in found:
             segmentation = (
-                _run_lengths(region, image_shape)
-                if form == "rle"
-                else [region.polygon(tolerance).ravel().tolist()]
+                [region.polygon(tolerance).ravel().tolist()]
+                if form == "polygons"
+                else _run_lengths(region, image_shape)
             )
-            content = {"segmentation": segmentation, "area": region.area, "bbox": region.bbox}
+            content: dict[str, Any] = {
+                "segmentation": segmentation,
+                "area": region.area,
+                "bbox": region.bbox,
+            }
+            if region.confidence is not None:
+                content["score"] = round(region.confidence, 4)
             self._add(image_id, region.class_id, content)
         return image_id
 
@@ -202,6 +245,11 @@ def _bbox(masks: Masks, index: int) -> list[int]:
     """
     left, top, right, bottom = masks.boxes[index].tolist()
     return [left, top, right - left + 1, bottom - top + 1]
+
+
+def _score(region: Region) -> dict[str, float]:
+    """Return a region's confidence under the key of COCO's results, nothing where it has none."""
+    return {} if region.confidence is None else {"score": round(region.confidence, 4)}
 
 
 def _run_lengths(region: Region, image_shape: ImageShape) -> dict[str, Any]:
@@ -254,17 +302,45 @@ class CocoFile:
         """
         if image_id not in self._images:
             raise MaskFileError(f"{self.path}: no image {image_id}")
-        image = self._images[image_id]
         records = self.annotations(image_id)
         # Boxes are computed from the run lengths: COCO's differ from SAM's by one pixel
         bare = [{k: v for k, v in record.items() if k != "bbox"} for record in records]
         try:
-            own_shape = check_image_shape([image.get("height"), image.get("width")])
+            own_shape = self.image_shape(image_id)
             if image_shape is not None and own_shape != image_shape:
                 raise MaskFileError(f"masks are {own_shape} (H, W), expected {image_shape}")
             return masks_from_records(bare, own_shape)
         except MaskFileError as error:
             raise MaskFileError(f"{self.path}: {image_id}: {error}") from error
+
+    @property
+    def image_ids(self) -> list[str]:
+        """The ids of all images, as the file's names give them."""
+        return list(self._images)
+
+    def file_name(self, image_id: str) -> str:
+        """Return the file name of an image that the file has."""
+        return str(self._images[image_id]["file_name"])
+
+    def image_shape(self, image_id: str) -> ImageShape:
+        """Return (H, W) of an image that is in the file. Raises MaskFileError for what is none."""
+        image = self._images[image_id]
+        return check_image_shape([image.get("height"), image.get("width")])
+
+
+def category_names(categories: Any, path: Path) -> dict[int, str]:
+    """Return the names of categories by id. Raises SettingsError."""
+    found: dict[int, str] = {}
+    for each in categories if isinstance(categories, list) else []:
+        key, name = (each.get("id"), each.get("name")) if isinstance(each, dict) else (None, None)
+        if type(key) is not int or not isinstance(name, str) or key in found:
+            raise SettingsError(
+                f"{path}: category {short(each)}, expected an id of its own and a name"
+            )
+        found[key] = name
+    if not found or len({*found.values()}) < len(found):
+        raise SettingsError(f"{path}: no categories, or two of one name")
+    return found
 
 
 def _images_by_name(images: list[dict[str, Any]]) -> ByImage[dict[str, Any]]:

@@ -1,15 +1,15 @@
-"""Label maps as labelme annotations, one JSON file per image.
+"""Label maps as labelme annotations, one JSON file per image, which X-AnyLabeling opens too.
 
-labelme's polygons run through the centres of the outermost pixels and have no holes. A region
-with a hole, or too thin for a polygon, becomes a shape of type "mask" (labelme >= 5.3), so that
-labelme's own `shape_to_mask` restores every region pixel by pixel.
+Polygons run through the centres of the outermost pixels and have no holes: a region that has some
+is cut into parts (`parts`), which share a group id. So labelme's own `shapes_to_label` counts them
+as one object, and at tolerance 0 restores every region pixel by pixel.
 """
 
 from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from samrefine_runtime.formats.base import LabelFormat
 from samrefine_runtime.formats.jsonfile import write_json
+from samrefine_runtime.formats.parts import EDITABLE, outline, parts
 from samrefine_runtime.formats.polygons import Region, regions
 from samrefine_runtime.labels import LabelMap
 
@@ -28,16 +29,26 @@ VERSION = "5.5.0"
 class LabelmeLabels(LabelFormat):
     """`<id>.json` per image."""
 
+    heeds = ("tolerance", "min_area", "objects", "shapes")
+
     def path(self, image_id: str) -> Path:
         """Return the JSON file of an image."""
         return self.folder / f"{image_id}.json"
 
     def write(self, image_id: str, image: Path, label: LabelMap) -> None:
         """Write the JSON file. Raises LabelError or OutputError."""
-        path = self.path(image_id)
-        # Paths inside the file count from where it will lie
-        home = self.home / path.parent.relative_to(self.folder)
-        write_labelme(path, label, self.classes, image, home=home)
+        path, given = self.path(image_id), self.settings
+        write_labelme(
+            path,
+            label,
+            self.classes,
+            image,
+            tolerance=EDITABLE if given.tolerance is None else given.tolerance,
+            allows_masks=given.shapes == "masks",
+            found=self.annotated(image_id, label),
+            # Paths inside the file count from where it will lie
+            home=self.home / path.parent.relative_to(self.folder),
+        )
 
 
 def write_labelme(
@@ -46,28 +57,39 @@ def write_labelme(
     classes: Sequence[str],
     image: str | Path,
     *,
-    tolerance: float = 0,
+    tolerance: float = EDITABLE,
     min_area: int = 1,
+    allows_masks: bool = False,
+    found: Sequence[Region] | None = None,
     home: Path | None = None,
 ) -> None:
-    """Write one shape for each connected region of a label map.
+    """Write the connected regions of a label map, large ones first so that small ones lie on top.
 
     Args:
         path: JSON file to write.
         label: (H, W) uint8; background 0 and 255 are not annotated.
         classes: names, background first.
         image: file of the image; stored relative to the folder of `path`, or to `home`.
-        tolerance: distance in pixels by which a polygon may deviate, to save vertices.
+        tolerance: distance in pixels by which a polygon may deviate, to save vertices, as far as
+            `parts.outline` allows; 0 is exact.
         min_area: area in pixels below which a region is omitted.
+        allows_masks: whether regions with holes or too thin for a polygon become shapes of type
+            "mask", which only labelme (>= 5.3) reads.
+        found: what is annotated of the label, None for its connected regions.
         home: the folder that the file will be moved to, if it is another than that of `path`.
 
     Raises:
         LabelError: the label is not (H, W) uint8 or has a class without a name.
         OutputError: the file cannot be written.
     """
+    if found is None:
+        found = list(regions(label, len(classes), min_area))
+    found = sorted(found, key=lambda region: -region.area)
+    draw = _with_masks if allows_masks else _polygons
     shapes = [
-        _shape(region, classes[region.class_id], tolerance)
-        for region in regions(label, len(classes), min_area)
+        shape
+        for group, region in enumerate(found)
+        for shape in draw(region, classes[region.class_id], tolerance, group)
     ]
     folder = Path(path).parent if home is None else home
     relative = os.path.relpath(Path(image).resolve(), folder.resolve())
@@ -84,34 +106,48 @@ def write_labelme(
     write_json(path, content, indent=2)
 
 
-def _shape(region: Region, name: str, tolerance: float) -> dict[str, Any]:
-    """Return the labelme shape of a region: a polygon, or a mask where none can hold it."""
-    points = _outline(region, tolerance)
-    # A mask is placed by its corners, right and bottom inclusive
+def _polygons(region: Region, name: str, tolerance: float, group: int) -> Iterator[dict[str, Any]]:
+    """Yield the polygons of a region; where there are several they are a group."""
+    outlines = [outline(part, tolerance) for part in parts(region, tolerance)]
+    for points in outlines:
+        yield _shape(region, name, points, group=group if len(outlines) > 1 else None)
+
+
+def _with_masks(
+    region: Region, name: str, tolerance: float, group: int
+) -> Iterator[dict[str, Any]]:
+    """Yield one polygon, or one mask where it cannot hold the region."""
+    (first, *others) = parts(region, tolerance)
+    points = outline(first, tolerance)
+    is_thin = 1 in region.mask.shape
+    if not others and not is_thin:
+        yield _shape(region, name, points)
+        return
     left, top, width, height = region.bbox
-    corners = [[left, top], [left + width - 1, top + height - 1]]
+    corners: list[list[float]] = [[left, top], [left + width - 1, top + height - 1]]
+    yield _shape(region, name, corners, mask=_png(region))
+
+
+def _shape(
+    region: Region,
+    name: str,
+    points: list[list[float]],
+    *,
+    group: int | None = None,
+    mask: str | None = None,
+) -> dict[str, Any]:
+    """Return a shape as labelme writes it, with X-AnyLabeling's score where it is known."""
+    score = {} if region.confidence is None else {"score": round(region.confidence, 4)}
     return {
         "label": name,
-        "points": points or corners,
-        "group_id": None,
+        "points": points,
+        "group_id": group,
         "description": "",
-        "shape_type": "polygon" if points else "mask",
+        "shape_type": "mask" if mask else "polygon",
         "flags": {},
-        "mask": None if points else _png(region),
+        "mask": mask,
+        **score,
     }
-
-
-def _outline(region: Region, tolerance: float) -> list[list[int]]:
-    """Return points [x, y] through pixel centres, none for a region that needs a mask."""
-    # CCOMP finds outer borders and holes: a second contour is a hole
-    pixels = region.mask.astype(np.uint8)
-    contours, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if len(contours) > 1:
-        return []
-    outline = cv2.approxPolyDP(contours[0], tolerance, True) if tolerance > 0 else contours[0]
-    # Fewer than three points enclose nothing: the region is a line or a single pixel
-    points: list[list[int]] = (outline[:, 0] + (region.left, region.top)).tolist()
-    return points if len(points) >= 3 else []
 
 
 def _png(region: Region) -> str:

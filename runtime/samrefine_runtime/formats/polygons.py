@@ -31,18 +31,21 @@ _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 @dataclass(frozen=True)
 class Region:
-    """A region: 8-connected pixels of one class.
+    """Pixels of one class, 8-connected but for objects that are hidden in part.
 
     Attributes:
         class_id: value of the label map, 1 to 254.
         left, top: position of `mask` in the image, pixels.
         mask: (h, w) bool, the region inside its own box.
+        confidence: how far it is to be trusted, 0 to 1 (`objects.find_objects`); None if that is
+            not known.
     """
 
     class_id: int
     left: int
     top: int
     mask: NDArray[np.bool_]
+    confidence: float | None = None
 
     @property
     def area(self) -> int:
@@ -106,24 +109,41 @@ def regions(label: LabelMap, num_classes: int, min_area: int = 1) -> Iterator[Re
     Raises:
         LabelError: the label is not (H, W) uint8 or has a class that is not below C.
     """
+    for class_id in _classes(label, num_classes):
+        yield from regions_of_class(label == class_id, class_id, min_area)
+
+
+def whole_classes(label: LabelMap, num_classes: int, min_area: int = 1) -> Iterator[Region]:
+    """Yield all pixels of each class as one region, connected or not; else as `regions`."""
+    for class_id in _classes(label, num_classes):
+        mask = label == class_id
+        left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        region = Region(class_id, left, top, mask[top : top + height, left : left + width])
+        if region.area >= min_area:
+            yield region
+
+
+def _classes(label: LabelMap, num_classes: int) -> list[int]:
+    """List the foreground classes in a label map. Raises LabelError, see `regions`."""
     if label.ndim != 2 or label.dtype != np.uint8:
         raise LabelError(f"label is {label.shape} {label.dtype}, expected (H, W) uint8")
     classes = [int(value) for value in np.unique(label) if value not in (0, IGNORE)]
     if classes and classes[-1] >= num_classes:
         raise LabelError(f"label has class {classes[-1]}, expected below {num_classes}")
-    for class_id in classes:
-        yield from _regions_of_class(label == class_id, class_id, min_area)
+    return classes
 
 
-def _regions_of_class(mask: NDArray[np.bool_], class_id: int, min_area: int) -> Iterator[Region]:
-    """Yield the regions of a mask (H, W), each cut out to its own box."""
-    # owner (H, W): index of each pixel's region; index 0 is the outside
+def regions_of_class(
+    mask: NDArray[np.bool_], class_id: int, min_area: int = 1, *, left: int = 0, top: int = 0
+) -> Iterator[Region]:
+    """Yield the regions of a mask (h, w) at a place in the image, each cut out to its own box."""
+    # owner (h, w): index of each pixel's region; index 0 is the outside
     count, owner, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     for index in range(1, count):
-        left, top, width, height, area = stats[index].tolist()
+        x, y, width, height, area = stats[index].tolist()
         if area >= min_area:
-            inside = owner[top : top + height, left : left + width] == index
-            yield Region(class_id, left, top, inside)
+            inside = owner[y : y + height, x : x + width] == index
+            yield Region(class_id, left + x, top + y, inside)
 
 
 def trace_rings(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:

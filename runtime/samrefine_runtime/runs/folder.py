@@ -127,7 +127,8 @@ class OutputFolder:
         Args:
             task: an image or a file that spans all images.
             seen: the task's `glances` from before its files were read.
-            adds: whether the outputs that the task has stay beside the new ones.
+            adds: whether the outputs that the task has stay beside the new ones; those in a folder
+                that gets new ones do not: they are of other settings.
 
         Raises:
             ImageError: a file of the task has changed since.
@@ -234,7 +235,12 @@ class OutputFolder:
             return
         for at in staged:
             self._check_free(at, promised)
-        kept = old.outputs if adds and old is not None else {}
+        renewed = {_top(at) for at in staged}
+        kept = {
+            at: each
+            for at, each in (old.outputs.items() if adds and old is not None else ())
+            if _top(at) not in renewed
+        }
         outputs = {**kept, **{at: Fingerprint.of(path) for at, path in staged.items()}}
         self._history.add(
             task.key, Entry(_unchanged(task, seen), outputs, task.kinds, task.given, task.label)
@@ -287,6 +293,11 @@ class OutputFolder:
                 if any(folder.iterdir()):
                     break
                 folder.rmdir()
+
+
+def _top(at: str) -> str:
+    """Return the first folder of an output's path, which is that of its kind."""
+    return PurePosixPath(at).parts[0]
 
 
 def _unchanged(task: Task, seen: Glances) -> dict[str, Fingerprint]:

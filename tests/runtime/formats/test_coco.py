@@ -42,6 +42,19 @@ def write_golden(path: Path, form: str) -> Path:
     return path
 
 
+def test_stuff_has_one_annotation_per_class(tmp_path: Path) -> None:
+    content = json.loads(write_golden(tmp_path / "a.json", "stuff").read_text())
+    found = [(each["image_id"], each["category_id"]) for each in content["annotations"]]
+    assert found == [(1, 1), (1, 2), (3, 1), (3, 2)]
+
+
+def test_least_area(tmp_path: Path) -> None:
+    for form, count in (("rle", 1), ("stuff", 1)):
+        with open_coco(tmp_path / "a.json", CLASSES) as writer:
+            writer.add_label("a.jpg", LABEL, form=form, min_area=4)
+        assert len(json.loads((tmp_path / "a.json").read_text())["annotations"]) == count
+
+
 def load(path: Path) -> Any:
     coco = pycocotools("coco").COCO()
     coco.dataset = json.loads(path.read_text())
@@ -55,9 +68,9 @@ def test_golden_bytes(tmp_path: Path, form: Any) -> None:
     assert written.read_bytes() == (GOLDEN / f"coco_{form}.json").read_bytes()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_pycocotools_reads_it_back(form: Any) -> None:
-    coco = pycocotools("coco").COCO(GOLDEN / f"coco_{form}.json")
+@pytest.mark.parametrize("form", (*FORMS, "stuff"))
+def test_pycocotools_reads_it_back(tmp_path: Path, form: Any) -> None:
+    coco = pycocotools("coco").COCO(write_golden(tmp_path / "a.json", form))
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["cat", "dog"]
     label = np.zeros_like(LABEL)
     for annotation in coco.loadAnns(coco.getAnnIds(imgIds=[1])):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from samrefine_runtime.errors import LabelError, MaskFileError, SettingsError
 from samrefine_runtime.formats import (
@@ -27,14 +29,38 @@ LABEL = np.zeros((12, 16), np.uint8)
 LABEL[2:8, 3:9] = 1
 LABEL[6:11, 10:15] = 2
 
+PARTS = ("train", "val", "trainval")
+
 SHARED: dict[str, set[str]] = {
     "voc": set(),
-    "coco": {"instances.json"},
-    "coco-rle": {"instances.json"},
+    "voc-devkit": {
+        f"VOCdevkit/VOC2012/{name}"
+        for name in ("labelmap.txt", *(f"ImageSets/Segmentation/{p}.txt" for p in PARTS))
+    },
+    "coco": {"annotations/instances_default.json"},
+    "coco-rle": {"annotations/instances_default.json"},
+    "coco-stuff": {"annotations/stuff_default.json"},
     "labelme": set(),
+    "label-studio": {"tasks.json", "label_config.xml"},
     "yolo": {"classes.txt", "data.yaml"},
 }
 """Files that span all images, by format."""
+
+IMAGES = {
+    "voc-devkit": "VOCdevkit/VOC2012/JPEGImages",
+    "yolo": "images/train",
+    "label-studio": "images",
+    **dict.fromkeys(("coco", "coco-rle", "coco-stuff"), "images/default"),
+}
+"""Where the images of a data set lie, by format."""
+
+
+def image_of(folder: Path, image_id: str) -> Path:
+    """Write an image."""
+    path = folder / f"{image_id}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", LABEL.shape[::-1]).save(path)
+    return path
 
 
 def stored_masks() -> Masks:
@@ -49,22 +75,23 @@ def assert_same_pixels(actual: Masks, expected: Masks) -> None:
 @pytest.mark.parametrize("name", list(LABEL_FORMATS))
 def test_label_formats_write_the_files_they_promise(name: str, tmp_path: Path) -> None:
     form = LABEL_FORMATS[name](tmp_path / "labels", CLASSES)
-    images = {image_id: tmp_path / f"{image_id}.jpg" for image_id in ("a", "b")}
+    images = {image_id: image_of(tmp_path, image_id) for image_id in ("a", "b")}
     for image in images.values():
         form.write(image.stem, image, LABEL)
     form.finish(images, lambda image_id: LABEL)
     found = {str(p.relative_to(form.folder)) for p in form.folder.rglob("*") if p.is_file()}
     paths = [form.path(image_id) for image_id in images]
     promised = {str(path.relative_to(form.folder)) for path in paths if path is not None}
-    assert found == promised | SHARED[name]
+    placed = {f"{IMAGES[name]}/{image.name}" for image in images.values() if name in IMAGES}
+    assert found == promised | SHARED[name] | placed
     assert len(promised) in (0, 2)
 
 
 @pytest.mark.parametrize("name", list(LABEL_FORMATS))
 def test_label_formats_read_back_or_say_that_they_cannot(name: str, tmp_path: Path) -> None:
     form = LABEL_FORMATS[name](tmp_path, CLASSES)
-    form.write("a", tmp_path / "a.jpg", LABEL)
-    if name == "voc":
+    form.write("a", image_of(tmp_path, "a"), LABEL)
+    if name.startswith("voc"):
         assert np.array_equal(form.read("a"), LABEL)
     else:
         with pytest.raises(LabelError, match="cannot be read back"):
@@ -80,20 +107,24 @@ NAMED = [name for name in LABEL_FORMATS if name != "voc"]
 @pytest.mark.parametrize("name", NAMED)
 def test_labels_are_stored_under_their_names(name: str, tmp_path: Path) -> None:
     form = LABEL_FORMATS[name](tmp_path / "labels", CLASSES)
-    form.write("a", tmp_path / "a.jpg", LABEL)
-    form.finish({"a": tmp_path / "a.jpg"}, lambda image_id: LABEL)
-    text = "".join(p.read_text() for p in form.folder.rglob("*") if p.is_file())
-    assert "cat" in text and "dog" in text and "background" not in text
+    image = image_of(tmp_path, "a")
+    form.write("a", image, LABEL)
+    form.finish({"a": image}, lambda image_id: LABEL)
+    kinds = (".json", ".txt", ".yaml", ".xml")
+    text = "".join(p.read_text() for p in form.folder.rglob("*") if p.suffix in kinds)
+    assert "cat" in text and "dog" in text
+    assert ("background" in re.sub("background=", "", text)) == (name == "voc-devkit")
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_class_without_a_name_is_refused(name: str, tmp_path: Path) -> None:
     form = LABEL_FORMATS[name](tmp_path / "labels", CLASSES)
     label = np.where(LABEL == 2, np.uint8(3), LABEL)
+    image = image_of(tmp_path, "a")
     with pytest.raises(LabelError, match="3"):
-        form.write("a", tmp_path / "a.jpg", label)
-        form.finish({"a": tmp_path / "a.jpg"}, lambda image_id: label)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+        form.write("a", image, label)
+        form.finish({"a": image}, lambda image_id: label)
+    assert not [p for p in form.folder.rglob("*") if p.suffix in (".json", ".txt", ".png")]
 
 
 @pytest.mark.parametrize("name", list(LABEL_FORMATS))
@@ -101,7 +132,7 @@ def test_label_formats_keep_images_of_one_name_in_two_folders_apart(
     name: str, tmp_path: Path
 ) -> None:
     form = LABEL_FORMATS[name](tmp_path / "out", CLASSES)
-    images = {f"{folder}/1": tmp_path / folder / "1.jpg" for folder in ("cats", "dogs")}
+    images = {name: image_of(tmp_path, name) for name in ("cats/1", "dogs/1")}
     for image_id, image in images.items():
         form.write(image_id, image, LABEL)
     form.finish(images, lambda image_id: LABEL)

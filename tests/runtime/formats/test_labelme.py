@@ -75,28 +75,44 @@ def write(
     return folder / "image.json"
 
 
-def test_golden(tmp_path: Path) -> None:
-    written = write(tmp_path, LABEL)
+def test_golden_of_masks(tmp_path: Path) -> None:
+    written = write(tmp_path, LABEL, tolerance=0, allows_masks=True)
     golden = json.loads((GOLDEN / "labelme.json").read_text())
     assert decoded(json.loads(written.read_text())) == golden
     assert list(json.loads(written.read_text())) == list(golden)
-    assert write(tmp_path, LABEL).read_bytes() == written.read_bytes()
+    again = write(tmp_path, LABEL, tolerance=0, allows_masks=True)
+    assert again.read_bytes() == written.read_bytes()
 
 
 def test_golden_bytes_of_polygons(tmp_path: Path) -> None:
-    written = write(tmp_path, np.where(LABEL == 2, LABEL, 0))
+    written = write(tmp_path, LABEL, tolerance=0)
     assert written.read_bytes() == (GOLDEN / "labelme_polygon.json").read_bytes()
 
 
-def test_labelme_reads_it_back(tmp_path: Path, labelme: Any) -> None:
-    path = write(tmp_path, LABEL)
+@pytest.mark.parametrize(
+    ("allows_masks", "shapes"),
+    [
+        (True, [("cat", "mask", None), ("dog", "polygon", None), ("cat", "mask", None)]),
+        (
+            False,
+            # Halves of the frame, which are one object
+            [
+                ("cat", "polygon", 0),
+                ("cat", "polygon", 0),
+                ("dog", "polygon", None),
+                ("cat", "polygon", None),
+            ],
+        ),
+    ],
+)
+def test_labelme_reads_it_back(
+    tmp_path: Path, labelme: Any, allows_masks: bool, shapes: list[tuple[str, str, int | None]]
+) -> None:
+    path = write(tmp_path, LABEL, tolerance=0, allows_masks=allows_masks)
     loaded = labelme.LabelFile(str(path))
     assert loaded.image_path == "image.png"
-    assert [(shape["label"], shape["shape_type"]) for shape in loaded.shapes] == [
-        ("cat", "mask"),
-        ("cat", "mask"),
-        ("dog", "polygon"),
-    ]
+    found = [(each["label"], each["shape_type"], each["group_id"]) for each in loaded.shapes]
+    assert found == shapes
     expected = np.where(LABEL == 255, 0, LABEL)
     assert np.array_equal(draw(labelme, path, LABEL.shape, CLASSES), expected)
 
@@ -107,12 +123,16 @@ def test_labelme_reads_it_back(tmp_path: Path, labelme: Any) -> None:
         np.uint8,
         hnp.array_shapes(min_dims=2, max_dims=2, max_side=24),
         elements=st.sampled_from([0, 1, 1, 2, 255]),
-    )
+    ),
+    st.booleans(),
 )
 def test_any_label_comes_back(
-    tmp_path_factory: pytest.TempPathFactory, labelme: Any, label: NDArray[Any]
+    tmp_path_factory: pytest.TempPathFactory,
+    labelme: Any,
+    label: NDArray[Any],
+    allows_masks: bool,
 ) -> None:
-    path = write(tmp_path_factory.getbasetemp(), label)
+    path = write(tmp_path_factory.getbasetemp(), label, tolerance=0, allows_masks=allows_masks)
     assert np.array_equal(
         draw(labelme, path, label.shape, CLASSES), np.where(label == 255, 0, label)
     )
@@ -124,16 +144,16 @@ def test_real_labels_come_back(tmp_path: Path, labelme: Any) -> None:
         label = read_label(source)
         image = (VOC / "images" / source.name).with_suffix(".jpg")
         path = tmp_path / f"{source.stem}.json"
-        write_labelme(path, label, VOC_CLASSES, image)
+        write_labelme(path, label, VOC_CLASSES, image, tolerance=0)
         assert np.array_equal(draw(labelme, path, label.shape, VOC_CLASSES), label)
 
 
 def test_tolerance_saves_points(tmp_path: Path) -> None:
     y, x = np.mgrid[:60, :60]
     disc = ((y - 30) ** 2 + (x - 30) ** 2 < 25**2).astype(np.uint8)
-    exact = json.loads(write(tmp_path, disc).read_text())["shapes"][0]["points"]
-    fewer = json.loads(write(tmp_path, disc, tolerance=1).read_text())["shapes"][0]["points"]
-    assert len(fewer) < len(exact) / 2
+    exact = json.loads(write(tmp_path, disc, tolerance=0).read_text())["shapes"][0]["points"]
+    fewer = json.loads(write(tmp_path, disc).read_text())["shapes"][0]["points"]
+    assert len(fewer) == 8 < len(exact) / 5
 
 
 def test_image_path_is_relative_to_the_file(tmp_path: Path) -> None:
@@ -150,4 +170,6 @@ def test_class_without_a_name_writes_nothing(tmp_path: Path) -> None:
 
 def test_least_area(tmp_path: Path) -> None:
     shapes = json.loads(write(tmp_path, LABEL, min_area=3).read_text())["shapes"]
-    assert len(shapes) == sum(region.area >= 3 for region in regions(LABEL, 3)) == 2
+    # The frame is two halves
+    assert [shape["label"] for shape in shapes] == ["cat", "cat", "dog"]
+    assert sum(region.area >= 3 for region in regions(LABEL, 3)) == 2

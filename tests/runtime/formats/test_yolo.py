@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from PIL import Image
 
-from samrefine_runtime.errors import LabelError
-from samrefine_runtime.formats.yolo import write_yolo, write_yolo_dataset
+from samrefine_runtime.errors import ImageError, LabelError
+from samrefine_runtime.formats.settings import FormatSettings
+from samrefine_runtime.formats.yolo import YoloLabels, write_yolo, write_yolo_dataset
 from tests.samples import pycocotools
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -44,11 +46,45 @@ def test_golden_bytes(tmp_path: Path) -> None:
 
 
 def test_golden_data_set(tmp_path: Path) -> None:
-    write_yolo_dataset(tmp_path, ("background", "cat", 'a "dog": yes'))
+    write_yolo_dataset(tmp_path, ("background", "cat", 'a "dog": yes'), {"train", "val"})
     assert (tmp_path / "classes.txt").read_bytes() == b'cat\na "dog": yes\n'
     assert (tmp_path / "data.yaml").read_bytes() == (
-        b'path: .\ntrain: "images"\nval: "images"\nnames:\n  0: "cat"\n  1: "a \\"dog\\": yes"\n'
+        b'train: images/train\nval: images/val\nnames:\n  0: "cat"\n  1: "a \\"dog\\": yes"\n'
     )
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_part_without_images_is_the_other_one(tmp_path: Path, part: str) -> None:
+    write_yolo_dataset(tmp_path, ("background", "cat"), {part})
+    lines = (tmp_path / "data.yaml").read_text().splitlines()
+    assert lines[:2] == [f"train: images/{part}", f"val: images/{part}"]
+
+
+@pytest.mark.parametrize("how", ["copy", "link"])
+def test_images_lie_beside_labels(tmp_path: Path, how: str) -> None:
+    images = {f"a {number}": tmp_path / f"a {number}.PNG" for number in range(12)}
+    for image in images.values():
+        Image.new("RGB", (6, 4)).save(image)
+    given = FormatSettings(split=0.5, dataset_images=how)
+    form = YoloLabels(tmp_path / "yolo", ("background", "cat", "dog"), settings=given)
+    for image in images.values():
+        form.write(image.stem, image, LABEL)
+    form.finish(images, lambda name: LABEL)
+    for part in ("train", "val"):
+        placed = sorted((form.folder / "images" / part).iterdir())
+        labels = sorted((form.folder / "labels" / part).iterdir())
+        assert [path.stem for path in placed] == [path.stem for path in labels] != []
+        assert all(
+            path.suffix == ".png" and path.samefile(images[path.stem]) == (how == "link")
+            for path in placed
+        )
+    assert sum(1 for _ in form.folder.rglob("*.txt")) == len(images) + 1
+
+
+def test_an_image_that_is_gone(tmp_path: Path) -> None:
+    form = YoloLabels(tmp_path / "yolo", ("background", "cat", "dog"))
+    with pytest.raises(ImageError, match=r"a\.jpg: no such file"):
+        form.write("a", tmp_path / "a.jpg", LABEL)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -84,5 +120,5 @@ def test_labels_and_names_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="label has class 2, expected below 2"):
         write_yolo(tmp_path / "a.txt", LABEL, 2)
     with pytest.raises(LabelError, match=r"class name 'a\\nb' is not one line"):
-        write_yolo_dataset(tmp_path, ("background", "a\nb"))
+        write_yolo_dataset(tmp_path, ("background", "a\nb"), {"train"})
     assert list(tmp_path.iterdir()) == []

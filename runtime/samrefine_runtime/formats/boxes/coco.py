@@ -8,7 +8,7 @@ from typing import Any
 
 from samrefine_runtime.errors import LabelError, MaskFileError, SettingsError
 from samrefine_runtime.formats.boxes.base import Box, BoxFormat
-from samrefine_runtime.formats.coco import CocoFile
+from samrefine_runtime.formats.coco import CocoFile, category_names
 from samrefine_runtime.formats.records import is_number
 
 
@@ -32,7 +32,7 @@ class CocoBoxes(BoxFormat):
             self._file = CocoFile(path)
         except MaskFileError as error:
             raise SettingsError(str(error)) from error
-        self._names = _categories(self._file.categories, path)
+        self._names = category_names(self._file.categories, path)
         self.classes = classes or tuple(self._names[key] for key in sorted(self._names))
 
     def listed(self, image_id: str) -> list[Box]:
@@ -51,18 +51,3 @@ class CocoBoxes(BoxFormat):
             raise LabelError(f"{where}: category_id is {short(category)}, which no category has")
         left, top, width, height = bbox
         return Box(self._names[category], left, top, left + width, top + height)
-
-
-def _categories(categories: Any, path: Path) -> dict[int, str]:
-    """Return the names of categories by id. Raises SettingsError."""
-    found: dict[int, str] = {}
-    for each in categories if isinstance(categories, list) else []:
-        key, name = (each.get("id"), each.get("name")) if isinstance(each, dict) else (None, None)
-        if type(key) is not int or not isinstance(name, str) or key in found:
-            raise SettingsError(
-                f"{path}: category {short(each)}, expected an id of its own and a name"
-            )
-        found[key] = name
-    if not found or len({*found.values()}) < len(found):
-        raise SettingsError(f"{path}: no categories, or two of one name")
-    return found
