@@ -3,7 +3,7 @@ DEMO := .venv-demo
 TEST := .venv
 INTEROP := .venv-interop
 
-.PHONY: demo test bench interop arm64 clean
+.PHONY: demo test bench interop web arm64 clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/samrefine demo --out samrefine-demo
@@ -21,6 +21,11 @@ bench: $(TEST)/installed
 # Every format opened by the programs it is for, some of which take gigabytes.
 interop: $(INTEROP)/installed
 	$(INTEROP)/bin/python -m pytest tests/interop -o log_cli=true --log-cli-level=INFO
+
+# The whole pipeline in WebAssembly, by node and onnxruntime-web.
+web: $(TEST)/installed
+	npm install --no-audit --no-fund --no-package-lock --prefix tests/web
+	$(TEST)/bin/python -m pytest tests/web
 
 # Minutes of one core; installs nothing on the machine.
 arm64:
