@@ -342,7 +342,7 @@ def _name_cells(value: int, classes: Sequence[str], images: int) -> str:
     red, green, blue = PALETTE[value].tolist()
     return (
         f'<th scope="row"><span class="swatch" style="background:var(--class-{value},'
-        f'rgb({red},{green},{blue}))"></span>{escape(name)}</th><td>{images:,}</td>'
+        f'rgb({red},{green},{blue})) 0 0 / 100%"></span>{escape(name)}</th><td>{images:,}</td>'
     )
 
 

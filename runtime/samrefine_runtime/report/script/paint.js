@@ -64,18 +64,21 @@ const paint = (() => {
     return found;
   }
 
-  // Whether another region is `reach` pixels away along an axis. Void has no outline: where it
-  // borders objects, as in VOC's ground truth, it outlines them already.
+  // Whether another region is at most `reach` pixels away along an axis
   function isEdge(found, index, x, y, width, height, reach, silent) {
     const value = found[index];
     const differs = (other) => other !== value && other !== OUTSIDE && other !== silent;
-    return (x >= reach && differs(found[index - reach])) ||
-      (x + reach < width && differs(found[index + reach])) ||
-      (y >= reach && differs(found[index - reach * width])) ||
-      (y + reach < height && differs(found[index + reach * width]));
+    for (let step = 1; step <= reach; step += 1) {
+      if ((x >= step && differs(found[index - step])) ||
+        (x + step < width && differs(found[index + step])) ||
+        (y >= step && differs(found[index - step * width])) ||
+        (y + step < height && differs(found[index + step * width]))) return true;
+    }
+    return false;
   }
 
-  // Paints regions into `pixels`, the RGBA words of a picture
+  // Paints regions into `pixels`, the RGBA words of a picture. `silent`, void, has no outline: where
+  // it borders objects, as in VOC's ground truth, it outlines them already.
   function regions(pixels, width, height, map, place, table, { reach = 1, silent = -1 } = {}) {
     const found = sample(map, width, height, place);
     for (let y = 0, index = 0; y < height; y += 1) {
@@ -93,15 +96,15 @@ const paint = (() => {
     }
   }
 
-  // Paints only the outlines of regions, dashed white on black
+  // Paints only the outlines of regions, inside them, dashed white and black
   function outlines(pixels, width, height, map, place, { reach = 1, silent = -1 } = {}) {
     const found = sample(map, width, height, place);
     for (let y = 0, index = 0; y < height; y += 1) {
       for (let x = 0; x < width; x += 1, index += 1) {
         const value = found[index];
-        if (value === OUTSIDE || value === silent) continue;
-        if (!isEdge(found, index, x, y, width, height, reach, silent)) continue;
-        pixels[index] = (x + y) % 10 < 6 ? DASH : CASING;
+        if (value === 0 || value === OUTSIDE || value === silent) continue;
+        if (!isEdge(found, index, x, y, width, height, reach, -1)) continue;
+        pixels[index] = (x + y) % 12 < 7 ? DASH : CASING;
       }
     }
   }

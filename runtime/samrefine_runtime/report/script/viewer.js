@@ -183,6 +183,7 @@ const viewer = (() => {
     load();
     mark();
     describe();
+    reveal();
     setView(zoom.ofPlace(place, size(), screen()));
   }
 
@@ -197,6 +198,13 @@ const viewer = (() => {
     if (byId("viewer").open) byId("viewer").close();
   }
 
+  // On a phone, the layers are a row wider than the screen
+  function reveal() {
+    const row = byId("viewer-layers");
+    const chosen = row.querySelector("[aria-pressed=true]");
+    if (chosen) row.scrollLeft = chosen.offsetLeft - row.offsetLeft - (row.clientWidth - chosen.offsetWidth) / 2;
+  }
+
   function setLook(next) {
     const isRelabelled = look?.layer !== next.layer;
     look = next;
@@ -209,6 +217,7 @@ const viewer = (() => {
     byId("viewer-opacity").value = Math.round(100 * look.opacity);
     if (index === null) return;
     if (isRelabelled) legend();
+    reveal();
     describe();
     draw();
   }
