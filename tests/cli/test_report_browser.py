@@ -481,6 +481,14 @@ def test_back_button_closes_the_image(page: Page) -> None:
     assert page.run("location.protocol") == "file:"
 
 
+def test_layer_chosen_on_an_image_stays(page: Page) -> None:
+    page.click("article .open")
+    page.press("4")
+    page.press("Escape")
+    page.wait_for(f"!{IS_OPEN} && {HASH}.layer === 'pseudo_label' && !{HASH}.image")
+    assert page.run("document.getElementById('layer').value") == "pseudo_label"
+
+
 # Decisions
 
 
@@ -574,7 +582,7 @@ def test_browser_that_keeps_nothing_says_so(page: Page) -> None:
     page.run("Storage.prototype.setItem = () => { throw new Error('full'); }")
     page.click("article .marks .accept")
     assert page.run("document.querySelector('article').dataset.decision") == "accept"
-    assert "keeps nothing" in page.run("document.getElementById('export-kept').textContent")
+    assert not page.run("document.getElementById('export-lost').hidden")
 
 
 # The address

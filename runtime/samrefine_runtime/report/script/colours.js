@@ -20,7 +20,7 @@ const colours = (() => {
   }
 
   function ofMask(index) {
-    const hue = (index * GOLDEN_RATIO % 1) * 6;
+    const hue = ((index * GOLDEN_RATIO) % 1) * 6;
     const channel = (shift) => {
       const part = (shift + hue) % 6;
       return Math.round(255 - 200 * Math.max(0, Math.min(part, 4 - part, 1)));
@@ -29,7 +29,12 @@ const colours = (() => {
   }
 
   // 1 a class where there was none, 2 none where there was one, 3 another class: see report.js
-  const DIFFERENCES = [null, patterned([86, 180, 233], 0), patterned([230, 159, 0], 1), patterned([204, 121, 167], 2)];
+  const DIFFERENCES = [
+    null,
+    patterned([86, 180, 233], 0),
+    patterned([230, 159, 0], 1),
+    patterned([204, 121, 167], 2),
+  ];
   const ofDifference = (value) => DIFFERENCES[value];
 
   return { NO_CLASS, ofClass, ofMask, ofDifference, differences: DIFFERENCES.length };

@@ -34,8 +34,9 @@ const decisions = (() => {
 
     // The note on an earlier label of this image, if there is one
     earlier(image) {
-      const others = Object.entries(this.known).filter(([identity, each]) =>
-        each.id === image.id && identity !== image.identity);
+      const others = Object.entries(this.known).filter(
+        ([identity, each]) => each.id === image.id && identity !== image.identity,
+      );
       return others.length ? others[others.length - 1][1] : null;
     }
 

@@ -13,7 +13,9 @@ const dom = (() => {
   }
 
   // What a screen reader says of a change that the eye sees anyway
-  const say = (text) => { byId("said").textContent = text; };
+  const say = (text) => {
+    byId("said").textContent = text;
+  };
 
   // Calls `work` once in the next frame, however often it is asked for until then
   function oncePerFrame(work) {
@@ -21,7 +23,10 @@ const dom = (() => {
     return () => {
       if (asked) return;
       asked = true;
-      requestAnimationFrame(() => { asked = false; work(); });
+      requestAnimationFrame(() => {
+        asked = false;
+        work();
+      });
     };
   }
 

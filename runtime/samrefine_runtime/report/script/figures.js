@@ -25,8 +25,11 @@ const figures = (() => {
   // Before and after of a class in an image: its IoU, or its part of the pixels without ground truth
   function beforeAfter(entry, row) {
     const values = ["before", "after"].map((label) =>
-      (entry.scored ? iou(row, label) : row[at[label]] / area(entry)));
-    return values.map((value) => (value === null ? "–" : entry.scored ? points(value) : percent(value))).join(" → ");
+      entry.scored ? iou(row, label) : row[at[label]] / area(entry),
+    );
+    return values
+      .map((value) => (value === null ? "–" : entry.scored ? points(value) : percent(value)))
+      .join(" → ");
   }
 
   // A square in the colour and pattern of a class or, for a layer of differences, of its kind
@@ -40,15 +43,28 @@ const figures = (() => {
   function recolour(palette) {
     const canvas = dom.make("canvas", { width: SWATCH, height: SWATCH });
     const present = new Set(report.images.flatMap((image) => image.classes));
-    for (const value of present) drawSwatch(canvas, `--class-${value}`, value, report.style("label", palette, 1, null, 0));
-    for (const value of [1, 2, 3]) drawSwatch(canvas, `--difference-${value}`, value, report.style("changes", palette, 1, null, 0));
+    for (const value of present)
+      drawSwatch(canvas, `--class-${value}`, value, report.style("label", palette, 1, null, 0));
+    for (const value of [1, 2, 3])
+      drawSwatch(
+        canvas,
+        `--difference-${value}`,
+        value,
+        report.style("changes", palette, 1, null, 0),
+      );
   }
 
   function drawSwatch(canvas, name, value, table) {
     const context = canvas.getContext("2d");
     const picture = context.createImageData(SWATCH, SWATCH);
-    paint.regions(new Uint32Array(picture.data.buffer), SWATCH, SWATCH, { width: 1, height: 1, values: [value] },
-      { x: 0, y: 0, width: SWATCH, height: SWATCH }, table);
+    paint.regions(
+      new Uint32Array(picture.data.buffer),
+      SWATCH,
+      SWATCH,
+      { width: 1, height: 1, values: [value] },
+      { x: 0, y: 0, width: SWATCH, height: SWATCH },
+      table,
+    );
     context.putImageData(picture, 0, 0);
     document.documentElement.style.setProperty(name, `url(${canvas.toDataURL()})`);
   }
@@ -58,7 +74,10 @@ const figures = (() => {
     const found = [];
     if (image.after !== null) {
       const gain = image.after - image.before;
-      found.push(["mIoU", `${points(image.before)} → ${points(image.after)}`, ""], ["gain", signed(gain), tone(gain)]);
+      found.push(
+        ["mIoU", `${points(image.before)} → ${points(image.after)}`, ""],
+        ["gain", signed(gain), tone(gain)],
+      );
     }
     if (image.changed !== null) found.push(["changed", percent(image.changed), ""]);
     if (image.confidence !== null) found.push(["confidence", percent(image.confidence), ""]);
@@ -66,18 +85,24 @@ const figures = (() => {
   }
 
   function strongest(entry) {
-    const known = Object.entries(entry.probabilities).sort((a, b) => b[1] - a[1]).slice(0, STRONGEST);
-    return known.map(([value, probability]) => `${report.className(value)} ${percent(probability)}`).join(", ");
+    const known = Object.entries(entry.probabilities)
+      .sort((a, b) => b[1] - a[1])
+      .slice(0, STRONGEST);
+    return known
+      .map(([value, probability]) => `${report.className(value)} ${percent(probability)}`)
+      .join(", ");
   }
 
   // Those, and what only the entry knows
   function ofEntry(image, entry) {
     const [height, width] = image.shape;
-    return [...ofImage(image),
+    return [
+      ...ofImage(image),
       ...(strongest(entry) ? [["classifier", strongest(entry), ""]] : []),
       ...(entry.mask_scores ? [["masks", String(entry.mask_scores.length), ""]] : []),
       ...(entry.seconds === null ? [] : [["time", `${entry.seconds.toFixed(1)} s`, ""]]),
-      ["size", `${width} × ${height}`, ""]];
+      ["size", `${width} × ${height}`, ""],
+    ];
   }
 
   // What a layer shows, for those who do not see it
@@ -87,9 +112,26 @@ const figures = (() => {
     if (layer === "masks") return `${entry.mask_scores.length} masks`;
     if (!column) return "";
     const rows = foreground(entry).filter((row) => row[at[column]] > 0);
-    return rows.map((row) => `${report.className(row[at.class])} ${percent(row[at[column]] / area(entry))}`)
-      .join(", ") || "background only";
+    return (
+      rows
+        .map(
+          (row) => `${report.className(row[at.class])} ${percent(row[at[column]] / area(entry))}`,
+        )
+        .join(", ") || "background only"
+    );
   }
 
-  return { percent, points, signed, tone, foreground, beforeAfter, swatch, recolour, ofImage, ofEntry, inWords };
+  return {
+    percent,
+    points,
+    signed,
+    tone,
+    foreground,
+    beforeAfter,
+    swatch,
+    recolour,
+    ofImage,
+    ofEntry,
+    inWords,
+  };
 })();

@@ -29,8 +29,17 @@ const gallery = (() => {
 
   function captioned(image, layer) {
     const title = report.layers.find((each) => each.id === layer).title;
-    return dom.make("span", { class: "figure" }, frame(image, layer),
-      dom.make("span", { class: "caption" }, dom.make("span", {}, title), dom.make("span", { class: "soft" })));
+    return dom.make(
+      "span",
+      { class: "figure" },
+      frame(image, layer),
+      dom.make(
+        "span",
+        { class: "caption" },
+        dom.make("span", {}, title),
+        dom.make("span", { class: "soft" }),
+      ),
+    );
   }
 
   function pictures(image) {
@@ -50,7 +59,9 @@ const gallery = (() => {
       if (!layer) continue;
       const figure = element.closest(".figure");
       figure.classList.toggle("none", layer !== "none" && !entry.maps[layer]);
-      figure.querySelector(".soft").textContent = entry.maps[layer] ? figures.inWords(entry, layer) : "";
+      figure.querySelector(".soft").textContent = entry.maps[layer]
+        ? figures.inWords(entry, layer)
+        : "";
     }
     paintCard(card);
   }
@@ -67,10 +78,14 @@ const gallery = (() => {
     for (const element of card.querySelectorAll(".frame")) {
       const canvas = element.querySelector("canvas");
       const place = { x: 0, y: 0, width: canvas.clientWidth, height: canvas.clientHeight };
-      const own = element.dataset.layer ? { ...look, layer: look.layer === "none" && look.held ? "none" : element.dataset.layer } : look;
+      const own = element.dataset.layer
+        ? { ...look, layer: look.layer === "none" && look.isHeld ? "none" : element.dataset.layer }
+        : look;
       stage.draw(canvas, entry, own, place);
     }
-    card.querySelector(".open").setAttribute("aria-label", spoken(report.images[indexOf(card)], entry));
+    card
+      .querySelector(".open")
+      .setAttribute("aria-label", spoken(report.images[indexOf(card)], entry));
   }
 
   function spoken(image, entry) {
@@ -82,30 +97,56 @@ const gallery = (() => {
   // One card
 
   function decideButton(index, decision, sign, name) {
-    const button = dom.make("button", { type: "button", class: decision, "aria-pressed": "false",
-      "aria-label": `${name} ${report.images[index].id}`, title: name }, sign);
+    const button = dom.make(
+      "button",
+      {
+        type: "button",
+        class: decision,
+        "aria-pressed": "false",
+        "aria-label": `${name} ${report.images[index].id}`,
+        title: name,
+      },
+      sign,
+    );
     button.addEventListener("click", () => calls.decide(index, decision));
     return button;
   }
 
   function chips(image) {
     const named = image.classes.filter((value) => value !== colours.NO_CLASS);
-    return named.map((value) => dom.make("span", {}, figures.swatch(value), report.className(value)));
+    return named.map((value) =>
+      dom.make("span", {}, figures.swatch(value), report.className(value)),
+    );
   }
 
   function make(index) {
     const image = report.images[index];
-    const open = dom.make("button", { type: "button", class: "open", "aria-label": `Open ${image.id}` }, ...pictures(image));
+    const open = dom.make(
+      "button",
+      { type: "button", class: "open", "aria-label": `Open ${image.id}` },
+      ...pictures(image),
+    );
     open.addEventListener("click", () => calls.open(index));
-    const numbers = figures.ofImage(image).map(([name, value, tone]) =>
-      dom.make("span", {}, `${name} `, dom.make("strong", { class: tone || null }, value)));
-    const card = dom.make("article", { "data-index": index, tabindex: "-1", "aria-labelledby": `name-${index}` },
+    const numbers = figures
+      .ofImage(image)
+      .map(([name, value, tone]) =>
+        dom.make("span", {}, `${name} `, dom.make("strong", { class: tone || null }, value)),
+      );
+    const card = dom.make(
+      "article",
+      { "data-index": index, tabindex: "-1", "aria-labelledby": `name-${index}` },
       open,
       dom.make("h3", { id: `name-${index}`, title: image.id }, image.id),
-      dom.make("span", { class: "marks" }, dom.make("span", { class: "noted" }),
-        decideButton(index, "accept", "✓", "Accept"), decideButton(index, "reject", "✗", "Reject")),
+      dom.make(
+        "span",
+        { class: "marks" },
+        dom.make("span", { class: "noted" }),
+        decideButton(index, "accept", "✓", "Accept"),
+        decideButton(index, "reject", "✗", "Reject"),
+      ),
       dom.make("p", { class: "numbers" }, ...numbers),
-      dom.make("p", { class: "chips" }, ...chips(image)));
+      dom.make("p", { class: "chips" }, ...chips(image)),
+    );
     for (const button of card.querySelectorAll("button")) button.tabIndex = -1;
     card.addEventListener("focusin", () => rove(card));
     return card;
@@ -133,9 +174,12 @@ const gallery = (() => {
     noted.title = note;
   }
 
-  const near = new IntersectionObserver((changes) => {
-    for (const { target, isIntersecting } of changes) (isIntersecting ? fill : clear)(target);
-  }, { rootMargin: MARGIN });
+  const near = new IntersectionObserver(
+    (changes) => {
+      for (const { target, isIntersecting } of changes) (isIntersecting ? fill : clear)(target);
+    },
+    { rootMargin: MARGIN },
+  );
 
   // All cards
 
@@ -156,9 +200,12 @@ const gallery = (() => {
     dom.byId("end").hidden = count >= order.length;
   }
 
-  const atEnd = new IntersectionObserver((changes) => {
-    if (changes.some((change) => change.isIntersecting) && count < order.length) grow(count);
-  }, { rootMargin: MARGIN });
+  const atEnd = new IntersectionObserver(
+    (changes) => {
+      if (changes.some((change) => change.isIntersecting) && count < order.length) grow(count);
+    },
+    { rootMargin: MARGIN },
+  );
 
   function show(wanted) {
     // What is there already keeps its place and the focus
@@ -166,7 +213,9 @@ const gallery = (() => {
     order = wanted;
     count = 0;
     near.disconnect();
-    root().replaceChildren(...(order.length ? [] : [dom.make("p", { class: "empty" }, "No image matches.")]));
+    root().replaceChildren(
+      ...(order.length ? [] : [dom.make("p", { class: "empty" }, "No image matches.")]),
+    );
     grow(0);
     if (order.length) rove(cards[order[0]]);
     // Observed again, since it tells of changes only
@@ -219,15 +268,31 @@ const gallery = (() => {
   }
 
   // Fills cards whose elements had not loaded yet
-  const loaded = () => { for (const card of cards.filter(Boolean)) { near.unobserve(card); if (card.isConnected) near.observe(card); } };
+  const loaded = () => {
+    for (const card of cards.filter(Boolean)) {
+      near.unobserve(card);
+      if (card.isConnected) near.observe(card);
+    }
+  };
 
-  function start(given, firstLook, firstView) {
+  function start(given, firstLook) {
     calls = given;
     look = firstLook;
-    view = firstView;
     root().dataset.view = view;
     new ResizeObserver(repaint).observe(root());
   }
 
-  return { start, show, setLook, setView, mark, focus, move, across, current, loaded, order: () => order };
+  return {
+    start,
+    show,
+    setLook,
+    setView,
+    mark,
+    focus,
+    move,
+    across,
+    current,
+    loaded,
+    order: () => order,
+  };
 })();

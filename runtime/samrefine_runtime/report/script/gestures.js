@@ -20,11 +20,18 @@ const gestures = (() => {
       return [event.clientX - box.left, event.clientY - box.top];
     };
 
-    element.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      const lines = event.deltaMode === 0 ? 1 : PIXELS_PER_LINE;
-      calls.zoom(Math.exp(-event.deltaY * lines * (event.ctrlKey ? PINCH : WHEEL)), ...position(event));
-    }, { passive: false });
+    element.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        const lines = event.deltaMode === 0 ? 1 : PIXELS_PER_LINE;
+        calls.zoom(
+          Math.exp(-event.deltaY * lines * (event.ctrlKey ? PINCH : WHEEL)),
+          ...position(event),
+        );
+      },
+      { passive: false },
+    );
 
     element.addEventListener("pointerdown", (event) => {
       if (event.pointerType === "mouse" && event.button !== 0) return;
@@ -45,7 +52,8 @@ const gestures = (() => {
       const other = [...down].find(([id]) => id !== event.pointerId)?.[1];
       if (other) pinch(before, now, other);
       else calls.pan(now[0] - before[0], now[1] - before[1]);
-      if (start) start.moved = Math.max(start.moved, Math.hypot(now[0] - start.at[0], now[1] - start.at[1]));
+      if (start)
+        start.moved = Math.max(start.moved, Math.hypot(now[0] - start.at[0], now[1] - start.at[1]));
       if (!start || start.moved >= TAP) release();
       down.set(event.pointerId, now);
     });
@@ -70,26 +78,49 @@ const gestures = (() => {
       const [x, y] = position(event);
       const across = x - start.at[0];
       if (start.moved < TAP) calls.point(x, y);
-      else if (event.pointerType === "touch" && Math.abs(across) > SWIPE && Math.abs(across) > 2 * Math.abs(y - start.at[1])) {
+      else if (
+        event.pointerType === "touch" &&
+        Math.abs(across) > SWIPE &&
+        Math.abs(across) > 2 * Math.abs(y - start.at[1])
+      ) {
         calls.swipe(across < 0 ? 1 : -1);
       }
       start = null;
     }
     element.addEventListener("pointerup", up);
-    element.addEventListener("pointercancel", (event) => { release(); down.delete(event.pointerId); start = null; });
-    element.addEventListener("contextmenu", (event) => { if (down.size) event.preventDefault(); });
-    element.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") calls.point(null); });
+    element.addEventListener("pointercancel", (event) => {
+      release();
+      down.delete(event.pointerId);
+      start = null;
+    });
+    element.addEventListener("contextmenu", (event) => {
+      if (down.size) event.preventDefault();
+    });
+    element.addEventListener("pointerleave", (event) => {
+      if (event.pointerType === "mouse") calls.point(null);
+    });
     element.addEventListener("dblclick", (event) => calls.flip(...position(event)));
   }
 
   // Calls `hold(true)` while a button is pressed, by pointer or key, and `hold(false)` after it
   function holdButton(button, hold) {
-    button.addEventListener("pointerdown", (event) => { button.setPointerCapture(event.pointerId); hold(true); });
-    for (const end of ["pointerup", "pointercancel", "lostpointercapture", "blur"]) button.addEventListener(end, () => hold(false));
+    button.addEventListener("pointerdown", (event) => {
+      button.setPointerCapture(event.pointerId);
+      hold(true);
+    });
+    for (const end of ["pointerup", "pointercancel", "lostpointercapture", "blur"])
+      button.addEventListener(end, () => hold(false));
     button.addEventListener("contextmenu", (event) => event.preventDefault());
     const isPress = (event) => event.key === " " || event.key === "Enter";
-    button.addEventListener("keydown", (event) => { if (isPress(event)) { event.preventDefault(); hold(true); } });
-    button.addEventListener("keyup", (event) => { if (isPress(event)) hold(false); });
+    button.addEventListener("keydown", (event) => {
+      if (isPress(event)) {
+        event.preventDefault();
+        hold(true);
+      }
+    });
+    button.addEventListener("keyup", (event) => {
+      if (isPress(event)) hold(false);
+    });
   }
 
   return { listen, holdButton };

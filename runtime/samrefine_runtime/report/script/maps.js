@@ -1,6 +1,8 @@
 // Maps: which class, mask or heat level each pixel has. See maps.py for how they are encoded.
 const maps = (() => {
   const decoded = new WeakMap();
+  // Browsers from 2023 on
+  const canDecode = typeof DecompressionStream === "function";
 
   function bytesOf(base64) {
     const text = atob(base64);
@@ -26,7 +28,11 @@ const maps = (() => {
     const low = undoRows(bytes.subarray(0, width * height), width);
     if (map.planes === 1) return { width, height, values: low };
     const high = undoRows(bytes.subarray(width * height), width);
-    return { width, height, values: Uint16Array.from(low, (value, index) => value | (high[index] << 8)) };
+    return {
+      width,
+      height,
+      values: Uint16Array.from(low, (value, index) => value | (high[index] << 8)),
+    };
   }
 
   // {width, height, values} of an encoded map; kept as long as the encoded one is
@@ -37,7 +43,9 @@ const maps = (() => {
 
   // A map made of two others, pixel by pixel
   function combine(first, second, value) {
-    const values = Uint8Array.from(first.values, (each, index) => value(each, second.values[index]));
+    const values = Uint8Array.from(first.values, (each, index) =>
+      value(each, second.values[index]),
+    );
     return { ...first, values };
   }
 
@@ -47,5 +55,5 @@ const maps = (() => {
     return map.values[Math.min(Math.floor(down * map.height), map.height - 1) * map.width + column];
   }
 
-  return { decode, combine, at };
+  return { canDecode, decode, combine, at };
 })();

@@ -11,13 +11,19 @@ const paint = (() => {
     (x, y) => (x - 6.5) ** 2 + (y - 6.5) ** 2 < 10,
     (x, y) => x < 2 || y < 2,
     (x, y) => (x + y) % TILE < TILE / 2,
-  ].map((isMark) => Uint8Array.from({ length: TILE * TILE }, (_, index) =>
-    Number(isMark(index % TILE, Math.floor(index / TILE)))));
+  ].map((isMark) =>
+    Uint8Array.from({ length: TILE * TILE }, (_, index) =>
+      Number(isMark(index % TILE, Math.floor(index / TILE))),
+    ),
+  );
   const VOID_MARKS = MARKS[MARKS.length - 1];
   // Opacity of marks, as a power of the region's: a little more, and none where that has none
   const MARK_OPACITY = 0.6;
   // Pixels of no class are striped light and dark
-  const VOID = [[235, 235, 240], [70, 70, 80]];
+  const VOID = [
+    [235, 235, 240],
+    [70, 70, 80],
+  ];
 
   const packed = ([red, green, blue], alpha) =>
     ((Math.round(255 * alpha) << 24) | (blue << 16) | (green << 8) | red) >>> 0;
@@ -27,8 +33,12 @@ const paint = (() => {
   // One entry per value of a map: what is drawn inside, as marks of its pattern, and around it.
   // `styleOf` gives {rgb, mark, line, pattern}; `isShown` which values are drawn at all.
   function style(count, styleOf, opacity, isShown = () => true) {
-    const table = { fill: new Uint32Array(count), mark: new Uint32Array(count),
-      line: new Uint32Array(count), tile: new Array(count).fill(MARKS[0]) };
+    const table = {
+      fill: new Uint32Array(count),
+      mark: new Uint32Array(count),
+      line: new Uint32Array(count),
+      tile: new Array(count).fill(MARKS[0]),
+    };
     for (let value = 1; value < count; value += 1) {
       if (!isShown(value)) continue;
       const { rgb, mark, line, pattern } = styleOf(value);
@@ -51,14 +61,17 @@ const paint = (() => {
   // The map's value at each pixel of a picture, OUTSIDE beside the image. `place` is where the
   // image lies in the picture: {x, y, width, height} in its pixels.
   function sample(map, width, height, place) {
-    const columns = new Int32Array(width).map((_, x) => Math.floor((x + 0.5 - place.x) / place.width * map.width));
+    const columns = new Int32Array(width).map((_, x) =>
+      Math.floor(((x + 0.5 - place.x) / place.width) * map.width),
+    );
     const found = new Uint16Array(width * height).fill(OUTSIDE);
     for (let y = 0; y < height; y += 1) {
-      const row = Math.floor((y + 0.5 - place.y) / place.height * map.height);
+      const row = Math.floor(((y + 0.5 - place.y) / place.height) * map.height);
       if (row < 0 || row >= map.height) continue;
       for (let x = 0; x < width; x += 1) {
         const column = columns[x];
-        if (column >= 0 && column < map.width) found[y * width + x] = map.values[row * map.width + column];
+        if (column >= 0 && column < map.width)
+          found[y * width + x] = map.values[row * map.width + column];
       }
     }
     return found;
@@ -69,10 +82,13 @@ const paint = (() => {
     const value = found[index];
     const differs = (other) => other !== value && other !== OUTSIDE && other !== silent;
     for (let step = 1; step <= reach; step += 1) {
-      if ((x >= step && differs(found[index - step])) ||
+      if (
+        (x >= step && differs(found[index - step])) ||
         (x + step < width && differs(found[index + step])) ||
         (y >= step && differs(found[index - step * width])) ||
-        (y + step < height && differs(found[index + step * width]))) return true;
+        (y + step < height && differs(found[index + step * width]))
+      )
+        return true;
     }
     return false;
   }
@@ -91,7 +107,9 @@ const paint = (() => {
           if (table.line[value] || value === 0) continue;
         }
         const tile = table.tile[value];
-        pixels[index] = tile[(y % TILE) * TILE + x % TILE] ? table.mark[value] : table.fill[value];
+        pixels[index] = tile[(y % TILE) * TILE + (x % TILE)]
+          ? table.mark[value]
+          : table.fill[value];
       }
     }
   }

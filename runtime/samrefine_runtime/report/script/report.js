@@ -10,15 +10,23 @@ const report = (() => {
   const has = (layer) => layer in data.layers;
   const layers = [
     { id: "none", title: "Image only" },
-    ...["cam", "masks", "pseudo_label", "label"].filter(has).map((id) => ({ id, title: data.layers[id] })),
+    ...["cam", "masks", "pseudo_label", "label"]
+      .filter(has)
+      .map((id) => ({ id, title: data.layers[id] })),
     ...(has("pseudo_label") ? [{ id: "changes", title: "Changes" }] : []),
-    ...(has("ground_truth") ? [{ id: "ground_truth", title: data.layers.ground_truth }, { id: "errors", title: "Errors" }] : []),
+    ...(has("ground_truth")
+      ? [
+          { id: "ground_truth", title: data.layers.ground_truth },
+          { id: "errors", title: "Errors" },
+        ]
+      : []),
   ];
   const LABELS = ["pseudo_label", "label", "ground_truth"];
   // Layers that are made of two others, and what their values 1, 2, 3 mean
   const PAIRS = { changes: ["pseudo_label", "label"], errors: ["ground_truth", "label"] };
   const DIFFERENCES = {
-    changes: ["added", "removed", "another class"], errors: ["too much", "missing", "another class"],
+    changes: ["added", "removed", "another class"],
+    errors: ["too much", "missing", "another class"],
   };
 
   // null while the element of the image still loads
@@ -39,6 +47,7 @@ const report = (() => {
     return after === 0 ? 2 : 3;
   }
 
+  const hasOutlines = (layer) => layer === "masks" || LABELS.includes(layer);
   const isThere = (entry, layer) => (PAIRS[layer] ?? [layer]).every((name) => name in entry.maps);
 
   // The decoded map of a layer, null where the image has none
@@ -46,12 +55,14 @@ const report = (() => {
     if (!isThere(entry, layer)) return null;
     if (!PAIRS[layer]) return maps.decode(entry.maps[layer]);
     const key = `${layer} map`;
-    entry[key] ??= Promise.all(PAIRS[layer].map((name) => maps.decode(entry.maps[name])))
-      .then(([first, second]) => maps.combine(first, second, difference));
+    entry[key] ??= Promise.all(PAIRS[layer].map((name) => maps.decode(entry.maps[name]))).then(
+      ([first, second]) => maps.combine(first, second, difference),
+    );
     return entry[key];
   }
 
-  const ofClass = (palette) => (value) => colours.ofClass(data.palettes, palette, data.patterns.length, value);
+  const ofClass = (palette) => (value) =>
+    colours.ofClass(data.palettes, palette, data.patterns.length, value);
 
   // How a layer is drawn; `only` leaves one class
   function style(layer, palette, opacity, only, masks) {
@@ -65,5 +76,19 @@ const report = (() => {
   const className = (value) => data.classes[value] ?? `class ${value}`;
   const scored = data.images.some((image) => image.after !== null);
 
-  return { ...data, at, layers, layersOf: data.layers, LABELS, DIFFERENCES, entry, isThere, map, style, ofClass, className, scored };
+  return {
+    ...data,
+    at,
+    layers,
+    layersOf: data.layers,
+    LABELS,
+    DIFFERENCES,
+    entry,
+    hasOutlines,
+    isThere,
+    map,
+    style,
+    className,
+    scored,
+  };
 })();

@@ -23,14 +23,21 @@ const stage = (() => {
   async function draw(canvas, entry, look, place) {
     const turn = (latest.get(canvas) ?? 0) + 1;
     latest.set(canvas, turn);
-    const [map, ...lines] = await Promise.all([look.layer, ...look.lines].map((layer) => report.map(entry, layer)));
+    const [map, ...lines] = await Promise.all(
+      [look.layer, ...look.lines].map((layer) => report.map(entry, layer)),
+    );
     // Drop what was overtaken while the maps were decoded
     if (latest.get(canvas) !== turn) return;
     const scale = density();
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * scale));
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) =>
+      Math.round(side * scale),
+    );
     if (!width || !height) return;
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    const scaled = Object.fromEntries(Object.entries(place).map(([name, value]) => [name, value * scale]));
+    if (canvas.width !== width || canvas.height !== height)
+      Object.assign(canvas, { width, height });
+    const scaled = Object.fromEntries(
+      Object.entries(place).map(([name, value]) => [name, value * scale]),
+    );
     const context = canvas.getContext("2d");
     const picture = context.createImageData(width, height);
     const pixels = new Uint32Array(picture.data.buffer);
@@ -38,9 +45,18 @@ const stage = (() => {
     if (map && look.layer !== "cam") {
       const masks = entry.mask_scores?.length ?? 0;
       const table = report.style(look.layer, look.colours, look.opacity, look.only, masks);
-      paint.regions(pixels, width, height, map, scaled, table, look.layer === "masks" ? { reach: options.reach } : options);
+      paint.regions(
+        pixels,
+        width,
+        height,
+        map,
+        scaled,
+        table,
+        look.layer === "masks" ? { reach: options.reach } : options,
+      );
     }
-    for (const line of lines.filter(Boolean)) paint.outlines(pixels, width, height, line, scaled, options);
+    for (const line of lines.filter(Boolean))
+      paint.outlines(pixels, width, height, line, scaled, options);
     context.putImageData(picture, 0, 0);
     if (map && look.layer === "cam") drawHeat(context, map, scaled, look.opacity);
   }

@@ -1,21 +1,25 @@
-// One image, large: zoom, layers, figures, decision.
+// One image, large: zoom, layers, decision.
 const viewer = (() => {
+  // Factor of a step of zooming, and of a double click; pixels of a step of moving
   const STEP = 1.4;
-  const PAN = 60;
   const FLIP = 4;
+  const PAN = 60;
+  // Screen pixels per pixel of the file from which each is drawn as a square
+  const SQUARES = 2.5;
 
-  const byId = dom.byId;
+  const { byId } = dom;
   let index = null;
   let entry = null;
   let view = null;
   let look = null;
   let calls = null;
+  // The class that is shown alone
   let only = null;
-  let isFull = false;
 
   const image = () => report.images[index];
   const size = () => [image().shape[1], image().shape[0]];
   const screen = () => [byId("stage").clientWidth, byId("stage").clientHeight];
+  const centre = () => screen().map((side) => side / 2);
 
   // Where the image lies
 
@@ -26,146 +30,55 @@ const viewer = (() => {
     sheet.style.width = `${width}px`;
     sheet.style.height = `${height}px`;
     sheet.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
-    sheet.classList.toggle("sharp", isFull && view.scale > 2.5);
+    sheet.classList.toggle("sharp", source.isFull() && view.scale > SQUARES);
     const place = { x: view.x, y: view.y, width: width * view.scale, height: height * view.scale };
     if (entry) stage.draw(byId("overlay"), entry, { ...look, only }, place);
   });
 
   function setView(next) {
     view = next;
-    byId("zoom-fit").disabled = byId("zoom-out").disabled = zoom.isFit(view, size(), screen());
+    byId("zoom-fit").disabled = byId("zoom-out").disabled = isFit();
     calls.moved(zoom.toPlace(view, size(), screen()));
     draw();
   }
 
-  const zoomBy = (factor, x = screen()[0] / 2, y = screen()[1] / 2) =>
+  const isFit = () => zoom.isFit(view, size(), screen());
+  const zoomBy = (factor, [x, y] = centre()) =>
     setView(zoom.by(view, factor, x, y, size(), screen()));
   const panBy = (dx, dy) => setView(zoom.pan(view, dx, dy, size(), screen()));
   const fit = () => setView(zoom.fit(size(), screen()));
-
-  function oneToOne(x = screen()[0] / 2, y = screen()[1] / 2) {
-    zoomBy(1 / (devicePixelRatio || 1) / view.scale, x, y);
-  }
-
-  const flip = (x, y) => (zoom.isFit(view, size(), screen()) ? zoomBy(FLIP, x, y) : fit());
-
-  // What is under the pointer
+  const oneToOne = () => zoomBy(1 / (devicePixelRatio || 1) / view.scale);
 
   async function point(x, y) {
-    const reading = byId("reading");
-    const [across, down] = x === null ? [-1, -1] : [(x - view.x) / view.scale / size()[0], (y - view.y) / view.scale / size()[1]];
-    reading.hidden = !entry || across < 0 || down < 0 || across >= 1 || down >= 1;
-    if (reading.hidden) return;
-    const pixel = [Math.floor(across * size()[0]), Math.floor(down * size()[1])];
-    const parts = await Promise.all(["masks", ...report.LABELS].map((layer) => valueAt(layer, across, down)));
-    reading.textContent = [`${pixel[0]}, ${pixel[1]}`, ...parts.filter(Boolean)].join(" · ");
+    const asked = entry;
+    if (!asked) return;
+    const [width, height] = size();
+    const along = (at, from, side) => (x === null ? -1 : (at - from) / view.scale / side);
+    const text = await reading.at(asked, along(x, view.x, width), along(y, view.y, height));
+    if (entry !== asked) return;
+    byId("reading").hidden = !text;
+    byId("reading").textContent = text;
   }
 
-  async function valueAt(layer, across, down) {
-    const map = await report.map(entry, layer);
-    if (!map) return "";
-    const value = maps.at(map, across, down);
-    if (layer === "masks") return value ? `mask ${value}: IoU ${entry.mask_scores[value - 1].toFixed(2)}` : "no mask";
-    const name = value === colours.NO_CLASS ? "no class" : report.className(value);
-    return `${{ pseudo_label: "pseudo", label: "refined", ground_truth: "truth" }[layer]} ${name}`;
-  }
+  // What is shown
 
-  // The image at full size, where its file is there; the small picture until then
-
-  function load() {
-    const [small, full] = [byId("small"), byId("full")];
-    const wanted = index;
-    isFull = false;
-    small.src = entry?.picture ?? "";
-    full.hidden = true;
-    full.onload = () => {
-      if (index !== wanted) return;
-      const isSame = full.naturalWidth === size()[0] && full.naturalHeight === size()[1];
-      full.hidden = !isSame;
-      isFull = isSame;
-      missing(isSame ? "" : "The image file has another size than the label: the small picture is shown.");
-      draw();
-    };
-    full.onerror = () => {
-      if (index === wanted) missing("The image file is not there, or of a kind that browsers do not show: the small picture is shown.");
-    };
-    if (image().image_link) full.src = image().image_link;
-    else full.removeAttribute("src");
-    missing(image().image_link ? "" : "The image file was not there when this page was made: the small picture is shown.");
-  }
-
-  function missing(text) {
-    byId("viewer-missing").hidden = !text;
-    byId("viewer-missing").textContent = text;
-  }
-
-  // What is said of the image
-
-  function legendRow(swatch, name, figure) {
-    return [swatch, dom.make("span", {}, name), dom.make("span", { class: "soft" }, figure)];
-  }
-
-  function classButton(row) {
-    const value = row[report.at.class];
-    const button = dom.make("button", { type: "button", "aria-pressed": String(only === value) },
-      ...legendRow(figures.swatch(value), report.className(value), figures.beforeAfter(entry, row)));
-    button.addEventListener("click", () => {
-      only = only === value ? null : value;
+  function legend() {
+    panel.legend(entry, look.layer, only, (value) => {
+      only = value;
       legend();
       draw();
     });
-    return button;
-  }
-
-  // What the colours of the layer mean; a class can be shown alone
-  function legend() {
-    const kinds = report.DIFFERENCES[look.layer];
-    byId("legend-title").textContent = kinds ? "Differences" : "Classes";
-    if (kinds) {
-      byId("viewer-classes").replaceChildren(...kinds.map((name, position) =>
-        dom.make("p", {}, ...legendRow(figures.swatch(position + 1, "difference"), name, ""))));
-      return;
-    }
-    const rows = (entry ? figures.foreground(entry) : []).filter((row) => row[report.at.class] !== colours.NO_CLASS);
-    byId("viewer-classes").replaceChildren(...(rows.length ? rows.map(classButton) : ["background only"]));
-  }
-
-  function texts() {
-    byId("viewer-name").textContent = image().id;
-    const order = calls.order();
-    byId("viewer-position").textContent = order.includes(index) ? `${order.indexOf(index) + 1} of ${order.length}` : "";
-    byId("previous").disabled = order.indexOf(index) <= 0;
-    byId("next").disabled = order.indexOf(index) >= order.length - 1;
-    const pairs = entry ? figures.ofEntry(image(), entry) : figures.ofImage(image());
-    byId("viewer-figures").replaceChildren(...pairs.map(([name, value, tone]) =>
-      dom.make("div", {}, dom.make("dt", {}, name), dom.make("dd", { class: tone || null }, value))));
-    for (const role of ["image", "label"]) {
-      const link = byId(`${role}-link`);
-      link.hidden = !image()[`${role}_link`];
-      if (!link.hidden) link.href = image()[`${role}_link`];
-    }
-    for (const button of document.querySelectorAll("#viewer-layers button, #viewer-lines button")) {
-      const { layer } = button.dataset;
-      button.disabled = layer !== "none" && entry !== null && !report.isThere(entry, layer);
-    }
   }
 
   function mark() {
-    if (index === null) return;
-    const { decision, note } = calls.decision(index);
-    for (const name of ["accept", "reject"]) byId(name).setAttribute("aria-pressed", String(decision === name));
-    if (document.activeElement !== byId("note")) byId("note").value = note;
-    byId("viewer").dataset.decision = decision;
-    const earlier = calls.earlier(index);
-    byId("viewer-earlier").hidden = !earlier;
-    byId("viewer-earlier").textContent = earlier
-      ? `An earlier label of this image: ${earlier.decision || "undecided"}${earlier.note ? `, “${earlier.note}”` : ""}` : "";
+    if (index !== null) panel.decision(calls.decision(index), calls.earlier(index));
   }
 
   function describe() {
     const layer = report.layers.find((each) => each.id === look.layer);
     const words = entry ? figures.inWords(entry, look.layer) : "";
-    byId("stage").setAttribute("aria-label", `${image().id}, ${layer.title}${words ? `: ${words}` : ""}`);
+    const spoken = `${image().id}, ${layer.title}${words ? `: ${words}` : ""}`;
+    byId("stage").setAttribute("aria-label", spoken);
     byId("shown-layer").textContent = layer.title;
   }
 
@@ -178,12 +91,14 @@ const viewer = (() => {
       byId("viewer").showModal();
       byId("stage").focus({ preventScroll: true });
     }
-    texts();
+    panel.facts(image(), entry);
+    panel.position(index, calls.order());
+    panel.offer(entry);
+    panel.reveal();
     legend();
-    load();
     mark();
     describe();
-    reveal();
+    source.load(image(), entry?.picture ?? "", draw);
     setView(zoom.ofPlace(place, size(), screen()));
   }
 
@@ -194,76 +109,83 @@ const viewer = (() => {
 
   function close() {
     index = entry = null;
-    byId("full").removeAttribute("src");
+    source.drop();
     if (byId("viewer").open) byId("viewer").close();
-  }
-
-  // On a phone, the layers are a row wider than the screen
-  function reveal() {
-    const row = byId("viewer-layers");
-    const chosen = row.querySelector("[aria-pressed=true]");
-    if (chosen) row.scrollLeft = chosen.offsetLeft - row.offsetLeft - (row.clientWidth - chosen.offsetWidth) / 2;
   }
 
   function setLook(next) {
     const isRelabelled = look?.layer !== next.layer;
     look = next;
-    for (const button of byId("viewer-layers").querySelectorAll("button")) {
-      button.setAttribute("aria-pressed", String(button.dataset.layer === look.layer));
-    }
-    for (const button of byId("viewer-lines").querySelectorAll("button")) {
-      button.setAttribute("aria-pressed", String(look.lines.includes(button.dataset.layer)));
-    }
-    byId("viewer-opacity").value = Math.round(100 * look.opacity);
+    panel.press(look);
     if (index === null) return;
-    if (isRelabelled) legend();
-    reveal();
-    describe();
+    if (isRelabelled) {
+      legend();
+      describe();
+      panel.reveal();
+    }
     draw();
   }
 
-  // Choices
-
-  function choices(id, wanted, choose) {
-    report.layers.forEach((layer, position) => {
-      if (!wanted(layer.id)) return;
-      const button = dom.make("button", { type: "button", "data-layer": layer.id, "aria-pressed": "false" },
-        dom.make("kbd", { "aria-hidden": "true" }, id === "viewer-lines" ? `⇧${position + 1}` : String(position + 1)), layer.title);
-      button.addEventListener("click", () => choose(layer.id));
-      byId(id).append(button);
-    });
-  }
+  // What the reader does
 
   const keys = {
-    "+": () => zoomBy(STEP), "=": () => zoomBy(STEP), "-": () => zoomBy(1 / STEP), 0: fit,
+    "+": () => zoomBy(STEP),
+    "=": () => zoomBy(STEP),
+    "-": () => zoomBy(1 / STEP),
+    0: fit,
   };
-  const moves = { ArrowLeft: [PAN, 0], ArrowRight: [-PAN, 0], ArrowUp: [0, PAN], ArrowDown: [0, -PAN] };
+  const moves = {
+    ArrowLeft: () => panBy(PAN, 0),
+    ArrowRight: () => panBy(-PAN, 0),
+    ArrowUp: () => panBy(0, PAN),
+    ArrowDown: () => panBy(0, -PAN),
+  };
 
-  // Whether a key was one of the viewer's own
+  // Acts on a key if it is one of the viewer's own, and says whether it was
   function key(event) {
-    const act = event.shiftKey && moves[event.key] ? () => panBy(...moves[event.key]) : keys[event.key];
-    if (act) act();
+    const act = index === null ? null : (event.shiftKey && moves[event.key]) || keys[event.key];
+    act?.();
     return Boolean(act);
+  }
+
+  const buttons = () => ({
+    close: calls.close,
+    previous: () => calls.step(-1),
+    next: () => calls.step(1),
+    "zoom-in": keys["+"],
+    "zoom-out": keys["-"],
+    "zoom-fit": fit,
+    "zoom-one": oneToOne,
+    accept: () => calls.decide(index, "accept"),
+    reject: () => calls.decide(index, "reject"),
+  });
+
+  function listen() {
+    gestures.listen(byId("stage"), {
+      zoom: (factor, x, y) => zoomBy(factor, [x, y]),
+      pan: panBy,
+      point,
+      flip: (x, y) => (isFit() ? zoomBy(FLIP, [x, y]) : fit()),
+      hold: calls.hold,
+      swipe: (by) => isFit() && calls.step(by),
+    });
+    for (const [id, act] of Object.entries(buttons())) byId(id).addEventListener("click", act);
+    byId("viewer-opacity").addEventListener("input", ({ target }) => calls.opacity(target.value));
+    byId("note").addEventListener("input", ({ target }) => calls.note(index, target.value.trim()));
+    // The browser itself closes it when Esc is pressed
+    byId("viewer").addEventListener("close", () => index !== null && calls.close());
+    new ResizeObserver(() => {
+      if (index !== null) setView(zoom.clamp(view, size(), screen()));
+    }).observe(byId("stage"));
   }
 
   function start(given) {
     calls = given;
-    choices("viewer-layers", () => true, calls.layer);
-    choices("viewer-lines", (layer) => report.LABELS.includes(layer) || layer === "masks", calls.line);
-    gestures.listen(byId("stage"), {
-      zoom: zoomBy, pan: panBy, point, flip, hold: calls.hold,
-      swipe: (step) => { if (zoom.isFit(view, size(), screen())) calls.step(step); },
-    });
-    for (const [id, act] of Object.entries({
-      close: calls.close, previous: () => calls.step(-1), next: () => calls.step(1),
-      "zoom-in": () => zoomBy(STEP), "zoom-out": () => zoomBy(1 / STEP), "zoom-fit": fit, "zoom-one": () => oneToOne(),
-      accept: () => calls.decide(index, "accept"), reject: () => calls.decide(index, "reject"),
-    })) byId(id).addEventListener("click", act);
-    byId("viewer-opacity").addEventListener("input", (event) => calls.opacity(Number(event.target.value)));
-    byId("note").addEventListener("input", (event) => calls.note(index, event.target.value.trim()));
-    byId("viewer").addEventListener("close", () => { if (index !== null) calls.close(); });
-    new ResizeObserver(() => { if (index !== null) setView(zoom.clamp(view, size(), screen())); }).observe(byId("stage"));
+    panel.choices("viewer-layers", "", () => true, calls.layer);
+    panel.choices("viewer-lines", "⇧", report.hasOutlines, calls.line);
+    listen();
   }
 
-  return { start, show, loaded, close, setLook, mark, key, isOpen: () => index !== null, index: () => index };
+  const isOpen = () => index !== null;
+  return { start, show, loaded, close, setLook, mark, key, isOpen, index: () => index };
 })();

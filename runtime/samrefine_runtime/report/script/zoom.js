@@ -27,7 +27,11 @@ const zoom = (() => {
     const least = fitScale(image, screen);
     const scale = Math.min(Math.max(view.scale * factor, least), Math.max(MOST, least));
     const ratio = scale / view.scale;
-    return clamp({ scale, x: x - (x - view.x) * ratio, y: y - (y - view.y) * ratio }, image, screen);
+    return clamp(
+      { scale, x: x - (x - view.x) * ratio, y: y - (y - view.y) * ratio },
+      image,
+      screen,
+    );
   }
 
   const pan = (view, dx, dy, image, screen) =>
@@ -39,15 +43,25 @@ const zoom = (() => {
   // image's sides that is at the centre; null for the whole image
   function toPlace(view, image, screen) {
     if (isFit(view, image, screen)) return null;
-    return [view.scale / fitScale(image, screen),
-      (screen[0] / 2 - view.x) / view.scale / image[0], (screen[1] / 2 - view.y) / view.scale / image[1]];
+    return [
+      view.scale / fitScale(image, screen),
+      (screen[0] / 2 - view.x) / view.scale / image[0],
+      (screen[1] / 2 - view.y) / view.scale / image[1],
+    ];
   }
 
   function ofPlace(place, image, screen) {
     if (!place) return fit(image, screen);
     const scale = fitScale(image, screen) * place[0];
-    return clamp({ scale, x: screen[0] / 2 - place[1] * image[0] * scale,
-      y: screen[1] / 2 - place[2] * image[1] * scale }, image, screen);
+    return clamp(
+      {
+        scale,
+        x: screen[0] / 2 - place[1] * image[0] * scale,
+        y: screen[1] / 2 - place[2] * image[1] * scale,
+      },
+      image,
+      screen,
+    );
   }
 
   return { fit, by, pan, clamp, isFit, toPlace, ofPlace };
