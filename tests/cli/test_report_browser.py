@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from samrefine_runtime.cam import CamResult
+from samrefine_runtime.formats.image_list import read_image_list
 from samrefine_runtime.labels import write_label
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.report import ReportEntry, write_report
@@ -562,6 +563,8 @@ def test_worklist_is_a_table(page: Page, tmp_path: Path) -> None:
         {"image": f"image {i:03}", "decision": "reject", "note": f'image {i:03}: "so", so'}
         for i in (1, 2)
     ]
+    # As --only reads it
+    assert read_image_list(tmp_path / "worklist.csv") == ["image 001", "image 002"]
     every = _downloaded(tmp_path / "decisions.csv")
     assert [(row["image"], row["decision"]) for row in every] == [
         ("image 001", "reject"), ("image 002", "reject"), ("image 003", "accept"),

@@ -121,17 +121,5 @@ const figures = (() => {
     );
   }
 
-  return {
-    percent,
-    points,
-    signed,
-    tone,
-    foreground,
-    beforeAfter,
-    swatch,
-    recolour,
-    ofImage,
-    ofEntry,
-    inWords,
-  };
+  return { foreground, beforeAfter, swatch, recolour, ofImage, ofEntry, inWords };
 })();

@@ -5,6 +5,7 @@ const source = (() => {
   const BROKEN = `The image file is not there, or of a kind that browsers do not show: ${SHOWN}`;
   const OTHER = `The image file has another size than the label: ${SHOWN}`;
   const { byId } = dom;
+  const next = new Image();
 
   function tell(text) {
     byId("viewer-missing").hidden = !text;
@@ -31,7 +32,12 @@ const source = (() => {
     else full.removeAttribute("src");
   }
 
+  // Has the browser fetch the file of an image that is likely to be opened next
+  function prepare(image) {
+    if (image?.image_link) next.src = image.image_link;
+  }
+
   const drop = () => byId("full").removeAttribute("src");
 
-  return { load, drop, isFull };
+  return { load, prepare, drop, isFull };
 })();

@@ -99,6 +99,8 @@ const viewer = (() => {
     mark();
     describe();
     source.load(image(), entry?.picture ?? "", draw);
+    const order = calls.order();
+    source.prepare(report.images[order[order.indexOf(index) + 1]]);
     setView(zoom.ofPlace(place, size(), screen()));
   }
 
