@@ -35,9 +35,9 @@ LARGE, LARGE_SIZE = "image 000", (900, 1200)
 PARTIAL, GONE = f"image {COUNT - 1:03}", "image 001"
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
-CARDS = "[...document.querySelectorAll('article h3')].map(name => name.textContent)"
+CARDS = "[...document.querySelectorAll('article h2')].map(name => name.textContent)"
 COUNTED = "document.getElementById('count').textContent"
-FOCUSED = "document.activeElement.closest('article')?.querySelector('h3').textContent"
+FOCUSED = "document.activeElement.closest('article')?.querySelector('h2').textContent"
 IS_OPEN = "document.getElementById('viewer').open"
 NAME = "document.getElementById('viewer-name').textContent"
 HASH = "Object.fromEntries(new URLSearchParams(location.hash.slice(1)))"
@@ -212,7 +212,7 @@ def test_every_card_is_drawn_when_it_is_near(page: Page) -> None:
 
 def test_names_are_text(page: Page) -> None:
     assert page.run("document.querySelector('h1').textContent") == "Report <b>"
-    assert page.run("document.querySelectorAll('main i, #classes i').length") == 0
+    assert page.run("document.querySelectorAll('#cards i, #classes i').length") == 0
     assert "<i>dog</i>" in page.run("document.querySelector('table').textContent")
     assert "<i>dog</i>" in page.run("document.querySelector('.chips').textContent")
     assert "<i>dog</i>" in page.run("document.getElementById('class-list').textContent")

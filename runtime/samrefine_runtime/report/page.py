@@ -231,8 +231,8 @@ class _Totals:
         if (miou := mean_iou(self.pixels)) is not None:
             before, after = (100 * value for value in miou)
             some = "" if self.scored == self.count else f"{self.scored:,} images with ground truth"
-            yield "mIoU of pseudo labels", f"{before:.1f}", some
-            yield "mIoU of refined labels", f"{after:.1f}", f"{after - before:+.1f} points"
+            yield "mIoU before", f"{before:.1f}", some
+            yield "mIoU after", f"{after:.1f}", f"{after - before:+.1f} points"
         yield "images", f"{self.count:,}", ""
         if self.changed:
             yield "pixels changed", f"{100 * np.mean(self.changed):.1f}%", "mean over images"

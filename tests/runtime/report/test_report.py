@@ -131,7 +131,7 @@ def test_page_without_ground_truth_shows_shares(tmp_path: Path) -> None:
     entries = [ReportEntry.of("a", image(), result())]
     write_report(tmp_path / "report.html", entry_files(tmp_path, entries), CLASSES)
     page = (tmp_path / "report.html").read_text()
-    assert "mIoU of" not in page
+    assert "mIoU before" not in page
     assert f"<td>{100 * np.mean(result().label == 2):.1f}</td>" in page
     assert "ground_truth" not in page_data(page, "report")["layers"]
 

@@ -83,9 +83,11 @@ const gallery = (() => {
         : look;
       stage.draw(canvas, entry, own, place);
     }
-    card
-      .querySelector(".open")
-      .setAttribute("aria-label", spoken(report.images[indexOf(card)], entry));
+    const open = card.querySelector(".open");
+    // In steps, its captions are its name
+    if (view === "grid")
+      open.setAttribute("aria-label", spoken(report.images[indexOf(card)], entry));
+    else open.removeAttribute("aria-label");
   }
 
   function spoken(image, entry) {
@@ -123,7 +125,7 @@ const gallery = (() => {
     const image = report.images[index];
     const open = dom.make(
       "button",
-      { type: "button", class: "open", "aria-label": `Open ${image.id}` },
+      { type: "button", class: "open", "aria-label": view === "grid" && `Open ${image.id}` },
       ...pictures(image),
     );
     open.addEventListener("click", () => calls.open(index));
@@ -136,7 +138,7 @@ const gallery = (() => {
       "article",
       { "data-index": index, tabindex: "-1", "aria-labelledby": `name-${index}` },
       open,
-      dom.make("h3", { id: `name-${index}`, title: image.id }, image.id),
+      dom.make("h2", { id: `name-${index}`, title: image.id }, image.id),
       dom.make(
         "span",
         { class: "marks" },
