@@ -34,7 +34,16 @@ _FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
-_KEY_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
+_KEY_CODES = {
+    "Tab": 9,
+    "Enter": 13,
+    "Escape": 27,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+}
+_SHIFT = 8
 # Chromium reads its commands from descriptor 3 and answers on 4.
 _LAUNCH = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4);"
@@ -49,6 +58,7 @@ class Page:
         self._commands, self._answers = commands, answers
         self._session: str | None = None
         self._last = 0
+        self._is_touched = False
         self.events: list[dict[str, Any]] = []
         """all that happened: messages with `method` and `params`"""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
@@ -91,19 +101,69 @@ class Page:
             assert time.monotonic() < end, f"still not so: {condition}"
             time.sleep(0.05)
 
-    def press(self, key: str) -> None:
+    def press(self, key: str, *, shift: bool = False) -> None:
         """Press and release a key, by its DOM name."""
+        self.hold(key, shift=shift)
+        self.release(key)
+
+    def hold(self, key: str, *, shift: bool = False) -> None:
+        """Press a key."""
         details: dict[str, Any] = {"key": key, "windowsVirtualKeyCode": _KEY_CODES.get(key, 0)}
         if len(key) == 1:
             details["text"] = key
-        for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, **details)
+        if key.isdigit():
+            details["code"] = f"Digit{key}"
+        self.send(
+            "Input.dispatchKeyEvent", type="keyDown", modifiers=_SHIFT if shift else 0, **details
+        )
 
-    def resize(self, width: int, height: int, *, dark: bool = False) -> None:
-        """Change the window and the colour scheme."""
+    def release(self, key: str) -> None:
+        """Release a key."""
+        self.send("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def type(self, text: str) -> None:
+        """Enter text where the focus is."""
+        self.send("Input.insertText", text=text)
+
+    def mouse(self, kind: str, x: float, y: float, **details: Any) -> None:
+        """Do something with the mouse: mouseMoved, mousePressed, mouseReleased or mouseWheel."""
+        is_left = kind in ("mousePressed", "mouseReleased") or details.get("buttons")
+        self.send(
+            "Input.dispatchMouseEvent",
+            type=kind, x=x, y=y, button="left" if is_left else "none", clickCount=1, **details,
+        )  # fmt: skip
+
+    def click(self, selector: str) -> None:
+        """Click the middle of an element with the mouse."""
+        x, y = self.middle(selector)
+        self.mouse("mousePressed", x, y)
+        self.mouse("mouseReleased", x, y)
+
+    def middle(self, selector: str) -> tuple[float, float]:
+        """The middle of an element that is scrolled to, in pixels of the window."""
+        x, y = self.run(
+            f"(() => {{ const e = document.querySelector({selector!r}); "
+            "e.scrollIntoView({block: 'nearest', behavior: 'instant'}); "
+            "const b = e.getBoundingClientRect(); "
+            "return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+        )
+        return x, y
+
+    def touch(self, *fingers: tuple[float, float]) -> None:
+        """Have these fingers, and no others, on the screen; those that were there move."""
+        kind = "touchEnd" if not fingers else "touchMove" if self._is_touched else "touchStart"
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(fingers)]
+        self.send("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+        self._is_touched = bool(fingers)
+
+    def resize(
+        self, width: int, height: int, *, dark: bool = False, is_phone: bool = False
+    ) -> None:
+        """Change the window and the colour scheme; a phone has fingers and no mouse."""
+        self.send("Emulation.setTouchEmulationEnabled", enabled=is_phone, maxTouchPoints=5)
         self.send(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=False,
+            width=width, height=height, deviceScaleFactor=3 if is_phone else 1, mobile=is_phone,
         )  # fmt: skip
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])

@@ -19,7 +19,7 @@ CAUTIOUS = 0.87
 otherwise. It is below SAM's own pred_iou_thresh of 0.88, so that nothing changes at SAM's defaults.
 Chosen on 600 drawn scenes and 150 VOC images, whose trust it separates (docs/demo-model.md)."""
 
-_SUREST = 0.25
+SUREST = 0.25
 """Fraction of the explained label that is looked at. On 600 drawn scenes and 150 VOC images the
 result is the same from 0.1 to 0.5."""
 
@@ -48,7 +48,7 @@ def image_trust(pseudo_label: LabelMap, masks: Masks) -> float:
     """
     # left (H, W): explained pixels whose surest mask is still to be found
     left = (pseudo_label > 0) & (pseudo_label != IGNORE) & _covered(masks)
-    wanted = _SUREST * np.count_nonzero(left)
+    wanted = SUREST * np.count_nonzero(left)
     if wanted == 0:
         return 1.0
     total, missing = 0.0, wanted

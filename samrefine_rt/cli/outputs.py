@@ -204,7 +204,8 @@ class LabelWriter:
                 folder.span(name, [self._kind(name), *given], partial(self._finish, name, finished))
         if REPORT in self.kinds and finished:
             with outcome.keeping_failure("report"):
-                folder.span(REPORT, [self.report_title, *given], partial(self._report, finished))
+                shown = [self.report_title, *given, [str(path) for path in finished.values()]]
+                folder.span(REPORT, shown, partial(self._report, finished))
         folder.sweep()
 
     def _write_label(
@@ -236,11 +237,15 @@ class LabelWriter:
     def _report(self, images: Mapping[str, Path], staging: Path) -> None:
         """Write the page of all images that have an entry; one without is shown as a warning."""
         ready = [name for name in images if self._has_entry(name)]
+        base = self._base(self.out)
         write_report(
             staging / "report.html",
             (_entry(self.out, name) for name in ready),
             self.classes,
             title=self.report_title,
+            image_files={name: images[name] for name in ready},
+            label_files={name: path for name in ready if (path := base.path(name))},
+            home=self.out,
         )
 
     def _has_entry(self, name: str) -> bool:

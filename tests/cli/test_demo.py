@@ -157,8 +157,8 @@ def test_resumed_report_shows_images_of_earlier_runs(
     ids = [row["id"] for row in page_data(tmp_path, "report")["images"]]
     assert sorted(ids) == ["blue", "green", "red"]
     assert ids[-1] == "red"
-    assert page_data(tmp_path, "image-2")["pictures"].keys() == {"image", "label"}
-    assert "cam" in page_data(tmp_path, "image-0")["pictures"]
+    assert page_data(tmp_path, "image-2")["maps"].keys() == {"label"}
+    assert "cam" in page_data(tmp_path, "image-0")["maps"]
 
 
 def test_new_label_drops_the_old_entry(small_bundle: Path, images: Path, tmp_path: Path) -> None:

@@ -410,7 +410,7 @@ def test_every_output_of_label(labels: Path, images: Path, out: Path, lively_bun
     assert summary["image"] == "a.jpg" and set(summary["classes"]) == {"red", "blue"}
     assert set(summary["seconds"]) == {"masks", "refine"}
     entry = json.loads((out / "report" / "a.json").read_text())
-    assert set(entry["pictures"]) == {"image", "masks", "pseudo_label", "label", "ground_truth"}
+    assert set(entry["maps"]) == {"masks", "pseudo_label", "label", "ground_truth"}
     coco = json.loads((out / "coco" / "annotations" / "instances_default.json").read_text())
     assert [each["file_name"] for each in coco["images"]] == ["a.jpg", "b.jpg"]
     assert [each["name"] for each in coco["categories"]] == ["red", "green", "blue"]

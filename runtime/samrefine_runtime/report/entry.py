@@ -1,7 +1,9 @@
-"""An image of the report: small pictures and figures, nothing at full size."""
+"""An image of the report: a small picture, maps of its labels and masks, and figures."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,21 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samrefine_runtime.cam import CamResult
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.formats.jsonfile import read_json, write_json
 from samrefine_runtime.image import RgbImage, row_strips
 from samrefine_runtime.labels import IGNORE, LabelMap, count_values
-from samrefine_runtime.report.pictures import (
-    PICTURE_SIDE,
-    cam_picture,
-    image_picture,
-    label_picture,
-    mask_picture,
-)
+from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.report.confidence import image_confidence
+from samrefine_runtime.report.maps import EncodedMap, cam_map, label_map, mask_map
+from samrefine_runtime.report.pictures import PICTURE_SIDE, image_picture
 from samrefine_runtime.results import LabelResult, RefineResult
 
-LAYERS = ("image", "cam", "masks", "pseudo_label", "label", "ground_truth")
-"""Names of the pictures, in the page's order."""
+LAYERS = ("cam", "masks", "pseudo_label", "label", "ground_truth")
+"""Names of the maps, in the page's order."""
 
 COLUMNS = (
     "class",
@@ -49,8 +49,14 @@ VALUES = 256
 Pixels = NDArray[np.int64]
 """(K, 8) int64, one row per class; see COLUMNS."""
 
-VERSION = 2
+VERSION = 3
 """Of the JSON layout. An entry of another version is not read: it is made anew from the label."""
+
+IDENTITY_DIGITS = 16
+"""Of 4 bits: enough that no two of a billion labels share them."""
+
+_SCORE_DIGITS = 3
+"""Digits after the point of a predicted IoU."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +66,20 @@ class ReportEntry:
     image_id: str
     image_shape: tuple[int, int]
     """(H, W) of the image, pixels."""
-    pictures: Mapping[str, str]
-    """Data URI by name; the names are some of LAYERS."""
+    picture: str
+    """The image, small, as a data URI."""
+    maps: Mapping[str, EncodedMap]
+    """Maps by name; the names are some of LAYERS."""
     pixels: Pixels
     """One row per class that occurs, background included."""
     scored: bool
     """Whether there is ground truth."""
     changed: float | None = None
     """Fraction of the pixels that the refinement changed; None if only the label is known."""
-    masks: int | None = None
-    """Number of masks; None if only the label is known."""
+    confidence: float | None = None
+    """How sure the models are (`image_confidence`), 0 to 1; None if only the label is known."""
+    mask_scores: tuple[float, ...] | None = None
+    """Predicted IoU of each mask, 0 to 1; None if only the label is known."""
     seconds: float | None = None
     """Seconds of all stages; None if only the label is known."""
     probabilities: Mapping[int, float] = field(default_factory=dict)
@@ -98,28 +108,23 @@ class ReportEntry:
             LabelError: the ground truth has another shape than the image.
         """
         cam = result.cam if isinstance(result, LabelResult) else None
-        pictures = {
-            "image": image_picture(image, side),
-            **({} if cam is None else {"cam": cam_picture(cam)}),
-            "masks": mask_picture(result.masks, side),
-            "pseudo_label": label_picture(result.pseudo_label, side),
-            "label": label_picture(result.label, side),
-        }
+        pseudo_label, masks = result.pseudo_label, result.masks
+        maps = {"masks": mask_map(masks), "pseudo_label": label_map(pseudo_label)}
         if ground_truth is not None:
             check_ground_truth(ground_truth, image)
-            pictures["ground_truth"] = label_picture(ground_truth, side)
+            maps["ground_truth"] = label_map(ground_truth)
         return cls(
             image_id=image_id,
             image_shape=result.label.shape,
-            pictures=pictures,
-            pixels=count_pixels(result.pseudo_label, result.label, ground_truth),
+            picture=image_picture(image, side),
+            maps={**_cam_map(cam), **maps, "label": label_map(result.label)},
+            pixels=count_pixels(pseudo_label, result.label, ground_truth),
             scored=ground_truth is not None,
             changed=result.changed,
-            masks=len(result.masks),
+            confidence=image_confidence(cam, pseudo_label, masks),
+            mask_scores=_scores(masks),
             seconds=sum(result.seconds.values()),
-            probabilities={int(value): float(cam.probabilities[value - 1]) for value in cam.classes}
-            if cam is not None
-            else {},
+            probabilities=_probabilities(cam),
         )
 
     @classmethod
@@ -129,8 +134,14 @@ class ReportEntry:
         """Make the entry of an image of which only the refined label (H, W) uint8 is known."""
         pixels = count_pixels(label, label, None)
         column(pixels, "before")[:] = 0  # the pseudo label is not known
-        pictures = {"image": image_picture(image, side), "label": label_picture(label, side)}
-        return cls(image_id, label.shape, pictures, pixels, scored=False)
+        picture, maps = image_picture(image, side), {"label": label_map(label)}
+        return cls(image_id, label.shape, picture, maps, pixels, scored=False)
+
+    @property
+    def identity(self) -> str:
+        """Hex digits of the image's id and its refined label: what a decision is about."""
+        shown = json.dumps([self.image_id, self.maps["label"]], sort_keys=True)
+        return hashlib.sha256(shown.encode()).hexdigest()[:IDENTITY_DIGITS]
 
     @property
     def miou(self) -> tuple[float, float] | None:
@@ -159,9 +170,27 @@ class ReportEntry:
             pixels = np.array(value.pop("pixels"), np.int64).reshape(-1, len(COLUMNS))
             image_shape = tuple(value.pop("image_shape"))
             probabilities = {int(k): float(p) for k, p in value.pop("probabilities").items()}
+            if "label" not in value["maps"]:
+                raise ValueError("no map of the label")
             return cls(image_shape=image_shape, pixels=pixels, probabilities=probabilities, **value)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise LabelError(f"{path}: not a report entry ({error})") from error
+
+
+def _cam_map(cam: CamResult | None) -> dict[str, EncodedMap]:
+    """Return the heat map by its name; none without a CAM."""
+    return {} if cam is None else {"cam": cam_map(cam)}
+
+
+def _probabilities(cam: CamResult | None) -> dict[int, float]:
+    """Return the probability of each class assumed to be in the image; none without a CAM."""
+    if cam is None:
+        return {}
+    return {int(value): float(cam.probabilities[value - 1]) for value in cam.classes}
+
+
+def _scores(masks: Masks) -> tuple[float, ...]:
+    return tuple(round(score, _SCORE_DIGITS) for score in masks.predicted_iou.tolist())
 
 
 def check_ground_truth(ground_truth: LabelMap, image: RgbImage) -> None:

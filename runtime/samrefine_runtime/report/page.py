@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,7 @@ from samrefine_runtime.atomic import atomic_path
 from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.report.entry import (
     COLUMNS,
+    IDENTITY_DIGITS,
     LAYERS,
     VALUES,
     Pixels,
@@ -27,12 +31,36 @@ from samrefine_runtime.report.entry import (
     mean_iou,
     occurs,
 )
+from samrefine_runtime.report.palette import DISTINCT, PATTERNS, heat_colours
 
 MAX_BYTES = 64 << 20
 """Bytes of entries on a page; a browser opens a page of this size in seconds."""
 
-PAGE = 20
-"""Images on the screen at once; the page has buttons for the others."""
+FIRST = 24
+"""Images that come before the script: more than the first screen shows."""
+
+SCRIPTS = (
+    "dom",
+    "maps",
+    "colours",
+    "paint",
+    "zoom",
+    "gestures",
+    "decisions",
+    "listing",
+    "state",
+    "keys",
+    "report",
+    "figures",
+    "stage",
+    "gallery",
+    "source",
+    "reading",
+    "panel",
+    "viewer",
+    "main",
+)
+"""Modules of the page's script, each before those that use it."""
 
 _IMAGES_HERE = "<!-- images -->\n"
 """The line of page.html that stands for the entries."""
@@ -43,10 +71,19 @@ _LEAST_GAIN = 0.05
 _TITLES = dict(
     zip(
         LAYERS,
-        ("Image", "Activation", "Masks", "Pseudo label", "Refined label", "Ground truth"),
+        ("Activation", "Masks", "Pseudo label", "Refined label", "Ground truth"),
         strict=True,
     )
 )
+
+
+_CONSTANTS = {
+    "columns": COLUMNS,
+    "palettes": {"distinct": DISTINCT, "voc": PALETTE.tolist()},
+    "patterns": PATTERNS,
+    "heat": heat_colours().tolist(),
+}
+"""What the script knows on every page."""
 
 
 def write_report(
@@ -55,6 +92,9 @@ def write_report(
     classes: Sequence[str],
     *,
     title: str = "Labelled images",
+    image_files: Mapping[str, Path] | None = None,
+    label_files: Mapping[str, Path] | None = None,
+    home: Path | None = None,
     labels_folder: str = "voc",
     max_bytes: int = MAX_BYTES,
 ) -> None:
@@ -68,6 +108,11 @@ def write_report(
         entries: files that `ReportEntry.write` wrote.
         classes: names, background first.
         title: heading of the page.
+        image_files: file of each image by id, which the page shows at full size; those that are not
+            there are not linked.
+        label_files: file of each refined label by id, linked too.
+        home: folder in which the page will lie, if it is another than that of `path`; links are
+            relative to it.
         labels_folder: folder of all labels, which the page names if it does not show all images.
         max_bytes: of entries on the page; one image is always shown.
 
@@ -75,6 +120,7 @@ def write_report(
         LabelError: an entry cannot be read.
         OutputError: the page cannot be written.
     """
+    path = Path(path)
     # Sum up all entries, keeping no pictures
     totals, images = _Totals(), []
     for file in entries:
@@ -84,6 +130,8 @@ def write_report(
     # Choose the images to show
     images.sort(key=_Image.rank)
     shown = _fitting(images, max_bytes)
+    links = {"image_link": image_files or {}, "label_link": label_files or {}}
+    _add_links(shown, links, path.parent if home is None else home)
     # Fill in the page
     head, script, tail = _parts(
         title=escape(title),
@@ -92,12 +140,11 @@ def write_report(
         table=_table(totals, classes),
         data=_inline(
             {
+                "identity": _identity(title, classes),
                 "classes": list(classes),
-                "colours": PALETTE.tolist(),
                 "layers": {name: _TITLES[name] for name in LAYERS if name in totals.layers},
-                "columns": list(COLUMNS),
-                "page": PAGE,
                 "images": [image.row for image in shown],
+                **_CONSTANTS,
             }
         ),
     )
@@ -106,7 +153,7 @@ def write_report(
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         out.write(head)
         # The script comes after the first screenful, to show it while the rest still loads
-        out.writelines(block for _, block in zip(range(PAGE), blocks, strict=False))
+        out.writelines(block for _, block in zip(range(FIRST), blocks, strict=False))
         out.write(script)
         out.writelines(blocks)
         out.write(tail)
@@ -129,7 +176,10 @@ class _Image:
         values = column(entry.pixels, "class")
         row = {
             "id": entry.image_id,
+            "identity": entry.identity,
+            "shape": entry.image_shape,
             "changed": entry.changed,
+            "confidence": entry.confidence,
             "before": miou and miou[0],
             "after": miou and miou[1],
             "classes": values[occurs(entry.pixels) & (values > 0)].tolist(),
@@ -151,7 +201,7 @@ class _Totals:
     images: NDArray[np.int64] = field(default_factory=lambda: np.zeros(VALUES, np.int64))
     """(256,) images by class."""
     layers: set[str] = field(default_factory=set)
-    """Names of the pictures that any image has."""
+    """Names of the maps that any image has."""
     count: int = 0
     """Images."""
     scored: int = 0
@@ -169,20 +219,20 @@ class _Totals:
         for name in set(COLUMNS) - {"class"}:
             column(self.pixels, name)[values] += column(entry.pixels, name)
         self.images[values[occurs(entry.pixels)]] += 1
-        self.layers |= entry.pictures.keys()
+        self.layers |= entry.maps.keys()
         self.count += 1
         self.scored += entry.scored
         self.changed += [] if entry.changed is None else [entry.changed]
         self.seconds += [] if entry.seconds is None else [entry.seconds]
-        self.masks += entry.masks or 0
+        self.masks += len(entry.mask_scores or ())
 
     def figures(self) -> Iterator[tuple[str, str, str]]:
         """Yield (name, value, remark) of each figure at the top of the page."""
         if (miou := mean_iou(self.pixels)) is not None:
             before, after = (100 * value for value in miou)
             some = "" if self.scored == self.count else f"{self.scored:,} images with ground truth"
-            yield "mIoU of pseudo labels", f"{before:.1f}", some
-            yield "mIoU of refined labels", f"{after:.1f}", f"{after - before:+.1f} points"
+            yield "mIoU before", f"{before:.1f}", some
+            yield "mIoU after", f"{after:.1f}", f"{after - before:+.1f} points"
         yield "images", f"{self.count:,}", ""
         if self.changed:
             yield "pixels changed", f"{100 * np.mean(self.changed):.1f}%", "mean over images"
@@ -202,6 +252,29 @@ def _fitting(images: list[_Image], max_bytes: int) -> list[_Image]:
     return images[: max(1, int(np.searchsorted(ends, max_bytes, side="right")))]
 
 
+def _identity(title: str, classes: Sequence[str]) -> str:
+    """Return hex digits under which a browser keeps the decisions made on reports of this kind."""
+    kind = json.dumps([title, list(classes)])
+    return hashlib.sha256(kind.encode()).hexdigest()[:IDENTITY_DIGITS]
+
+
+def _add_links(
+    images: Sequence[_Image], links: Mapping[str, Mapping[str, Path]], home: Path
+) -> None:
+    """Add the addresses of files to the rows of images, given the files by name and image id."""
+    for image in images:
+        for name, known in links.items():
+            image.row[name] = _link(home, known.get(image.row["id"]))
+
+
+def _link(home: Path, file: Path | None) -> str | None:
+    """Return the address of a file relative to the page's folder; None if it is not there."""
+    if file is None or not file.is_file():
+        return None
+    # As bytes: a name need not be valid UTF-8. Colons are quoted too, or would follow a scheme
+    return quote(os.fsencode(os.path.relpath(file, home)))
+
+
 def _blocks(images: Sequence[_Image]) -> Iterator[str]:
     """Yield one script element of JSON per image; the page's script reads it when it is shown."""
     for index, image in enumerate(images):
@@ -218,11 +291,9 @@ def _inline(value: Any) -> str:
 def _parts(**values: str) -> tuple[str, str, str]:
     """Fill in page.html: the parts before the first images, up to the others, and after them."""
     assets = files("samrefine_runtime.report")
-    text = {
-        name: (assets / name).read_text("utf-8") for name in ("page.html", "style.css", "script.js")
-    }
-    page = Template(text["page.html"]).substitute(
-        style=text["style.css"], script=text["script.js"], **values
+    scripts = [(assets / "script" / f"{name}.js").read_text("utf-8") for name in SCRIPTS]
+    page = Template((assets / "page.html").read_text("utf-8")).substitute(
+        style=(assets / "style.css").read_text("utf-8"), script="\n".join(scripts), **values
     )
     # A file name that is not valid UTF-8 holds lone surrogates, which no encoding can write
     clean = page.encode("utf-8", "replace").decode("utf-8")
@@ -275,8 +346,8 @@ def _name_cells(value: int, classes: Sequence[str], images: int) -> str:
     name = classes[value] if value < len(classes) else f"class {value}"
     red, green, blue = PALETTE[value].tolist()
     return (
-        f'<th scope="row"><span class="swatch" style="background:rgb({red},{green},{blue})">'
-        f"</span>{escape(name)}</th><td>{images:,}</td>"
+        f'<th scope="row"><span class="swatch" style="background:var(--class-{value},'
+        f'rgb({red},{green},{blue})) 0 0 / 100%"></span>{escape(name)}</th><td>{images:,}</td>'
     )
 
 

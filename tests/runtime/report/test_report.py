@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 from dataclasses import replace
@@ -13,16 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from samrefine_runtime.cam import CamResult
 from samrefine_runtime.errors import LabelError
 from samrefine_runtime.evaluate import Evaluation, confusion_matrix
-from samrefine_runtime.labels import PALETTE
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.report import ReportEntry, picture_side, write_report
-from samrefine_runtime.report.overlay import distinct_colours
-from samrefine_runtime.report.pictures import HALF, LARGE_RUN, label_picture, mask_picture
+from samrefine_runtime.report.pictures import LARGE_RUN
 from samrefine_runtime.results import LabelResult
 
 CLASSES = ("background", "cat", "dog")
@@ -46,11 +41,6 @@ def result(seed: int = 0, pseudo: NDArray[np.uint8] | None = None) -> LabelResul
     cam = CamResult(np.array([1, 2]), maps, 0.15, np.array([0.9, 0.7], np.float32), SIZE)
     pseudo = labels(seed + 100) if pseudo is None else pseudo
     return LabelResult(label, pseudo, cam, masks, {"cam": 0.5, "masks": 1.0})
-
-
-def pixels_of(uri: str) -> NDArray[np.uint8]:
-    data = base64.b64decode(uri.split(",", 1)[1])
-    return np.array(Image.open(io.BytesIO(data)))
 
 
 def page_data(page: str, name: str) -> Any:
@@ -77,9 +67,7 @@ def test_entry_survives_its_file(tmp_path: Path) -> None:
     entry.write(tmp_path / "a.json")
     read = ReportEntry.read(tmp_path / "a.json")
     assert json.dumps(read.to_json()) == json.dumps(entry.to_json())
-    assert read.pictures.keys() == {
-        "image", "cam", "masks", "pseudo_label", "label", "ground_truth",
-    }  # fmt: skip
+    assert read.maps.keys() == {"cam", "masks", "pseudo_label", "label", "ground_truth"}
 
 
 def test_figures_equal_those_of_evaluate() -> None:
@@ -103,45 +91,12 @@ def test_ground_truth_of_another_size_is_refused() -> None:
         ReportEntry.of("a", image(), result(), np.zeros((5, 7), np.uint8))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (333, 700), (700, 333)])
-def test_pictures_of_any_shape_are_small_and_keep_it(size: tuple[int, int]) -> None:
-    label = np.zeros(size, np.uint8)
-    label[: size[0] // 2 + 1] = 2
-    small = pixels_of(label_picture(label, 100))
-    assert max(small.shape) <= 100
-    assert tuple(small[0, 0, :3]) in {tuple(PALETTE[2]), (255, 255, 255)}
-
-
-def test_label_picture_tints_outlines_and_stripes() -> None:
-    label = np.zeros((40, 40), np.uint8)
-    label[:, 10:20] = 1
-    label[:, 30:] = 255
-    small = pixels_of(label_picture(label, 320))
-    assert tuple(small[5, 15]) == (*PALETTE[1], HALF)
-    assert tuple(small[5, 9]) == tuple(small[5, 19]) == (255, 255, 255, 255)
-    assert small[5, 5, 3] == 0
-    assert len(np.unique(small[:, 33:].reshape(-1, 4), axis=0)) == 2
-
-
-def test_mask_picture_has_small_masks_on_top() -> None:
-    large, little = np.zeros((2, *SIZE), bool)
-    large[5:50, 5:80] = True
-    little[20:40, 20:40] = True
-    small = pixels_of(mask_picture(Masks.from_dense(SIZE, [little, large]), 320))
-    colours = distinct_colours(2)
-    assert tuple(small[30, 30, :3]) == tuple(colours[1])
-    assert tuple(small[10, 10, :3]) == tuple(colours[2])
-    assert small[1, 1, 3] == 0
-
-
-def test_pictures_of_nothing() -> None:
-    nothing = np.zeros(SIZE, np.uint8)
-    maps, probabilities = np.zeros((0, *SIZE), np.float32), np.zeros(2, np.float32)
-    cam = CamResult(np.zeros(0, np.int64), maps, 0.15, probabilities, SIZE)
-    empty = LabelResult(nothing, nothing, cam, Masks.from_dense(SIZE, []), {})
-    entry = ReportEntry.of("a", image(), empty)
-    for name in ("cam", "masks", "label"):
-        assert not pixels_of(entry.pictures[name])[..., 3].any()
+def test_identity_is_that_of_the_label() -> None:
+    first = ReportEntry.of("a", image(), result())
+    assert len(first.identity) == 16
+    assert ReportEntry.of("a", image(1), result(), labels(3), side=100).identity == first.identity
+    assert ReportEntry.of("b", image(), result()).identity != first.identity
+    assert ReportEntry.of("a", image(), result(seed=1)).identity != first.identity
 
 
 def test_more_images_get_smaller_pictures() -> None:
@@ -155,7 +110,7 @@ def test_page_puts_the_largest_disagreement_first(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert [row["id"] for row in page_data(page, "report")["images"]] == ["b", "c", "a", "partial"]
     assert page_data(page, "image-0")["image_id"] == "b"
-    assert page_data(page, "image-3")["pictures"].keys() == {"image", "label"}
+    assert page_data(page, "image-3")["maps"].keys() == {"label"}
 
 
 def test_page_scores_all_images_together(tmp_path: Path) -> None:
@@ -176,7 +131,7 @@ def test_page_without_ground_truth_shows_shares(tmp_path: Path) -> None:
     entries = [ReportEntry.of("a", image(), result())]
     write_report(tmp_path / "report.html", entry_files(tmp_path, entries), CLASSES)
     page = (tmp_path / "report.html").read_text()
-    assert "mIoU of" not in page
+    assert "mIoU before" not in page
     assert f"<td>{100 * np.mean(result().label == 2):.1f}</td>" in page
     assert "ground_truth" not in page_data(page, "report")["layers"]
 
@@ -200,7 +155,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", files, classes, title=f"$title {name}")
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "<img src=x" not in page
-    assert "<b>" not in page.split("<main>")[1].split("</table>")[0]
+    assert "<b>" not in page.split("<table>")[1].split("</table>")[0]
     assert page_data(page, "report")["images"][0]["id"] == name + "\udcff"
     assert page_data(page, "image-0")["image_id"] == name + "\udcff"
 
@@ -213,7 +168,48 @@ def test_page_names_nothing_outside_itself(tmp_path: Path) -> None:
     assert "default-src 'none'" in page
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 9}', '{"version": 2, "pixels": 3}'])
+def test_links_are_relative_to_where_the_page_will_lie(tmp_path: Path) -> None:
+    names = ("plain", "with space #1%", "javascript:alert(1)", "gone", "unknown")
+    entries = [ReportEntry.of(name, image(), result()) for name in names]
+    files = {name: tmp_path / "photos" / f"{name}.jpg" for name in names[:-1]}
+    inside = {name: tmp_path / "out" / f"{name}.png" for name in names}
+    for file in [*list(files.values())[:-1], *inside.values()]:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    write_report(
+        tmp_path / "staging" / "report.html", entry_files(tmp_path, entries), CLASSES,
+        image_files=files, label_files=inside, home=tmp_path / "out",
+    )  # fmt: skip
+    page = (tmp_path / "staging" / "report.html").read_text()
+    rows = {row["id"]: row for row in page_data(page, "report")["images"]}
+    assert {name: row["image_link"] for name, row in rows.items()} == {
+        "plain": "../photos/plain.jpg",
+        "with space #1%": "../photos/with%20space%20%231%25.jpg",
+        "javascript:alert(1)": "../photos/javascript%3Aalert%281%29.jpg",
+        "gone": None,
+        "unknown": None,
+    }
+    assert rows["javascript:alert(1)"]["label_link"] == "javascript%3Aalert%281%29.png"
+    assert str(tmp_path) not in page
+
+
+@pytest.mark.parametrize("other", [("title", CLASSES), ("Labelled images", ("background", "cat"))])
+def test_decisions_are_kept_for_reports_of_one_kind(
+    tmp_path: Path, other: tuple[str, tuple[str, ...]]
+) -> None:
+    files = entry_files(tmp_path, [with_change("a", 0.5), with_change("b", 0.4)])
+
+    def identity(count: int, title: str, classes: tuple[str, ...]) -> str:
+        write_report(tmp_path / "report.html", files[:count], classes, title=title)
+        data = page_data((tmp_path / "report.html").read_text(), "report")
+        return str(data["identity"])
+
+    own = identity(1, "Labelled images", CLASSES)
+    assert identity(2, "Labelled images", CLASSES) == own
+    assert identity(1, *other) != own
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 9}', '{"version": 3, "pixels": 3}'])
 def test_damaged_entry_names_its_file(tmp_path: Path, text: str) -> None:
     file = tmp_path / "a.json"
     file.write_text(text)
