@@ -28,6 +28,7 @@ from samrefine_runtime.errors import (
     MaskFileError,
     SettingsError,
 )
+from samrefine_runtime.formats import LABEL_READERS
 from samrefine_runtime.formats.boxes import open_boxes
 from samrefine_runtime.formats.coco import CocoFile
 from samrefine_runtime.formats.image_labels import read_image_labels
@@ -344,6 +345,42 @@ def test_image_labels(folder: Path, case: tuple[str, bytes]) -> None:
     )
     for present in (labels or {}).values():
         assert present.shape == (2,) and present.dtype == bool
+
+
+POLYGONS = json.loads((GOLDEN / "coco_polygons.json").read_text())
+LABELME = json.loads((GOLDEN / "labelme_polygon.json").read_text())
+YOLO = (GOLDEN / "yolo.txt").read_bytes()
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(
+        st.tuples(st.just("coco"), changed(POLYGONS).map(json_bytes)),
+        st.tuples(st.just("coco"), damage(json_bytes(POLYGONS))),
+        st.tuples(st.just("labelme"), changed(LABELME).map(json_bytes)),
+        st.tuples(st.just("labelme"), damage(json_bytes(LABELME))),
+        st.tuples(st.just("yolo"), damage(YOLO) | st.binary(max_size=40)),
+    )
+)
+def test_labels_of_other_programs(folder: Path, case: tuple[str, bytes]) -> None:
+    kind, content = case
+    image = folder / "shapes image.png"
+    SMALL.save(image)
+    path = folder / f"shapes {kind}" / ("a.txt" if kind == "yolo" else "a.json")
+    path.parent.mkdir(exist_ok=True)
+
+    def read(file: Path) -> Any:
+        try:
+            where = file if kind == "coco" else file.parent
+            reader = LABEL_READERS[kind](where, ("background", "cat", "dog"), {"a": image})
+        except SettingsError as error:
+            raise LabelError(str(error)) from error
+        return reader.read("a") if "a" in reader.files else None
+
+    label = read_or_refuse(path, content, read, LabelError)
+    if label is not None:
+        assert label.dtype == np.uint8 and label.ndim == 2 and label.size > 0
+        assert set(np.unique(label)) <= {0, 1, 2, 255}
 
 
 BOX_XML = (

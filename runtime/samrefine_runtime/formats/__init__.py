@@ -37,6 +37,7 @@ LABEL_FORMATS: Registry[type[LabelFormat]] = Registry(
         "coco-stuff": "samrefine_runtime.formats.coco:CocoStuffLabels",
         "labelme": "samrefine_runtime.formats.labelme:LabelmeLabels",
         "label-studio": "samrefine_runtime.formats.label_studio:LabelStudioLabels",
+        "cvat": "samrefine_runtime.formats.cvat:CvatLabels",
         "yolo": "samrefine_runtime.formats.yolo:YoloLabels",
     },
 )

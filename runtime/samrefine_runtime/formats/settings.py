@@ -27,7 +27,7 @@ class FormatSettings(Settings):
         0,
         1000,
         help="Pixels by which polygons may deviate; 0 is exact.  "
-        "[default: 2 to edit (labelme, label-studio), else 0.25]",
+        "[default: 2 to edit (labelme, label-studio, cvat), else 0.25]",
     )
     """Distance in pixels by which a polygon may deviate from its region, to save vertices; None
     for the format's own: what a person can edit, or what draws the same pixels."""
@@ -35,9 +35,9 @@ class FormatSettings(Settings):
     """Area in pixels below which a region is omitted."""
     objects: str = choice("regions", OBJECTS, help="What is annotated as one object.")
     """Whether touching objects of a class are one, or apart where SAM's masks tell them apart."""
-    shapes: str = choice("polygons", SHAPES, help="Shapes of labelme and label-studio.")
-    """Whether labelme files may have shapes of type "mask", which X-AnyLabeling refuses, and
-    Label Studio's have brushes."""
+    shapes: str = choice("polygons", SHAPES, help="Shapes of labelme, label-studio, cvat.")
+    """Whether labelme files may have shapes of type "mask", which X-AnyLabeling refuses, and Label
+    Studio's have brushes, CVAT's masks."""
     split: float = real(0.2, 0, 1, help="Fraction of the images to validate on (yolo, voc-devkit).")
     """Fraction of the images of a data set for validation. An image's id decides where it goes, so
     that it stays there when images are added."""

@@ -41,6 +41,7 @@ SHARED: dict[str, set[str]] = {
     "coco-rle": {"annotations/instances_default.json"},
     "coco-stuff": {"annotations/stuff_default.json"},
     "labelme": set(),
+    "cvat": {"annotations.xml"},
     "label-studio": {"tasks.json", "label_config.xml"},
     "yolo": {"classes.txt", "data.yaml"},
 }
@@ -50,6 +51,7 @@ IMAGES = {
     "voc-devkit": "VOCdevkit/VOC2012/JPEGImages",
     "yolo": "images/train",
     "label-studio": "images",
+    "cvat": "images",
     **dict.fromkeys(("coco", "coco-rle", "coco-stuff"), "images/default"),
 }
 """Where the images of a data set lie, by format."""
@@ -137,7 +139,7 @@ def test_label_formats_keep_images_of_one_name_in_two_folders_apart(
         form.write(image_id, image, LABEL)
     form.finish(images, lambda image_id: LABEL)
     paths = [form.path(image_id) for image_id in images]
-    text = "".join(p.read_text() for p in tmp_path.rglob("*.json"))
+    text = "".join(p.read_text() for kind in ("json", "xml") for p in tmp_path.rglob(f"*.{kind}"))
     assert all(path.is_file() for path in paths if path) and len({*paths}) in (1, 2)
     for image_id in images if paths[0] is None or name == "labelme" else []:
         assert f'{image_id}.jpg"' in text
