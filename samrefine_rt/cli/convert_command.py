@@ -62,7 +62,7 @@ from samrefine_runtime.runs import HIDDEN, IMAGE, OutputFolder, Task
     type=ExistingFolder,
     help="The images, by the same ids.  [default: those that the labels name]",
 )
-@classes_option("Class names.")
+@classes_option("as the labels name them, or a file beside them")
 @option("--out", required=True, type=Folder, help="Output folder: one folder for each format.")
 @settings_options(FormatSettings, "format_settings", FORMATS)
 @run_options

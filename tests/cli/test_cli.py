@@ -126,7 +126,7 @@ def test_a_script_for_the_shells_completion(shell: str) -> None:
     [
         ("samrefine ", {"demo", "label", "refine", "segment", "evaluate"}),
         ("samrefine la", {"label"}),
-        ("samrefine export ", {"sam", "cam"}),
+        ("samrefine export ", {"sam", "cam", "label", "everything", "refine"}),
         ("samrefine label --over", {"--overlay", "--overwrite"}),
         ("samrefine label --method arg", {"argmax"}),
         ("samrefine label --format voc,labelm", {"voc,labelme"}),

@@ -368,7 +368,7 @@ def test_a_number_out_of_range_is_wrong_use(option: str, value: float, tmp_path:
     ("command", "option", "value", "names"),
     [
         ("label", "--method", "best", ["max_iou_imp2", "max_iou_imp", "max_iou", "argmax"]),
-        ("label", "--prompts", "all", ["guided", "hierarchical", "grid"]),
+        ("label", "--prompts", "all", ["guided", "near", "hierarchical", "grid"]),
         ("masks", "--prompts", "guided", ["hierarchical", "grid"]),
     ],
 )
