@@ -41,12 +41,7 @@ class FormatSettings(Settings):
     split: float = real(0.2, 0, 1, help="Fraction of the images to validate on (yolo, voc-devkit).")
     """Fraction of the images of a data set for validation. An image's id decides where it goes, so
     that it stays there when images are added."""
-    dataset_images: str = choice(
-        "copy",
-        IMAGES,
-        flag="--dataset-images",
-        help="Images of coco, yolo, voc-devkit:",
-    )
+    dataset_images: str = choice("copy", IMAGES, help="Images in the folders of formats.")
     """Whether a data set has copies of the images, hard links to them, or labels only."""
 
     def kind(self, form: str, heeds: Sequence[str]) -> str:
