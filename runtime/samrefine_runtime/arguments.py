@@ -7,7 +7,7 @@ is already of the right type is handed through.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from reprlib import repr as short
 from typing import Any
@@ -117,6 +117,24 @@ def unknown_class(name: str, classes: Sequence[str]) -> str:
         return f"unknown class {short(name)}, did you mean {' or '.join(close)}?"
     known = ", ".join(classes[:_LISTED]) + (", ..." if len(classes) > _LISTED else "")
     return f"unknown class {short(name)}, known are {known}"
+
+
+def as_texts(values: Sequence[str], name: str, expected: str) -> tuple[str, ...]:
+    """Return a list of texts as a tuple. Raises SettingsError; a lone text could be several."""
+    if not isinstance(values, (list, tuple)) or not all(isinstance(each, str) for each in values):
+        raise SettingsError(f"{name} is {described(values)}, expected a list of {expected}")
+    return tuple(values)
+
+
+def as_iterator(values: Iterable[Any], name: str, expected: str) -> Iterator[Any]:
+    """Return an iterator over what a caller passed one by one. Raises SettingsError."""
+    try:
+        # Texts and tables yield what was not meant
+        if not isinstance(values, (str, bytes, Mapping)):
+            return iter(values)
+    except TypeError:
+        pass
+    raise SettingsError(f"{name} is {described(values)}, expected {expected}")
 
 
 def as_bundle(bundle: BundleLike) -> Bundle:

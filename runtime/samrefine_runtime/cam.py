@@ -101,7 +101,7 @@ class CamSettings(Settings):
         return settings_of(cls, given, cam.get("defaults", {}))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class CamResult:
     """Activation maps of the classes in one image."""
 
@@ -116,6 +116,9 @@ class CamResult:
     """Probability (C,) of every class of the network, 0 to 1."""
     image_shape: ImageShape
     """(H, W) of the image, pixels."""
+
+    def __repr__(self) -> str:
+        return f"CamResult(classes={self.classes.tolist()}, image_shape={self.image_shape})"
 
     @cached_property
     def maps(self) -> NDArray[np.float32]:

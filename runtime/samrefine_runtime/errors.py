@@ -50,6 +50,10 @@ class SettingsError(SamrefineError, ValueError):
     """A parameter is out of range, or parameters contradict each other."""
 
 
+class MaskIndexError(SettingsError, IndexError):
+    """There is no mask at an index, or the index is none."""
+
+
 class BundleError(SamrefineError):
     """A bundle is missing, damaged, of an unknown format, or lacks a graph."""
 

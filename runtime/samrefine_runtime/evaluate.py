@@ -38,6 +38,12 @@ class Evaluation:
     missing: list[str]
     skipped: list[str]
 
+    def __repr__(self) -> str:
+        return (
+            f"Evaluation(miou={self.miou:.4f}, images={self.images}, missing={len(self.missing)}, "
+            f"skipped={len(self.skipped)})"
+        )
+
     @property
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union, (C,) float64; NaN for a class that occurs in neither."""

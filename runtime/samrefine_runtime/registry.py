@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar, cast
 
+from samrefine_runtime.checks import described
 from samrefine_runtime.errors import SettingsError, did_you_mean
 
 Thing = TypeVar("Thing")
@@ -43,13 +44,17 @@ class Registry(Generic[Thing]):
             self._loaded[name] = cast(Thing, getattr(importlib.import_module(module), attribute))
         return self._loaded[name]
 
-    def check(self, name: str) -> None:
-        """Raise SettingsError unless `name` is registered; suggests what may have been meant."""
-        if name in self._homes:
+    def check(self, name: str, parameter: str = "") -> None:
+        """Raise SettingsError unless `name` is registered; suggests what may have been meant.
+
+        The message calls it `parameter`, or what the things are.
+        """
+        if isinstance(name, str) and name in self._homes:
             return
+        hint = did_you_mean(name, self._homes) if isinstance(name, str) else ""
         raise SettingsError(
-            f"{self.kind} is {name!r}, expected one of {', '.join(self._homes)}"
-            f"{did_you_mean(name, self._homes)}"
+            f"{parameter or self.kind} is {described(name)}, expected one of "
+            f"{', '.join(self._homes)}{hint}"
         )
 
     def add(self, name: str, thing: Thing) -> None:

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from samrefine_runtime.arguments import BundleLike, ImageLike, Progress, as_bundle, as_progress
 from samrefine_runtime.backends import SessionOptions
-from samrefine_runtime.checks import as_array
+from samrefine_runtime.checks import StrPath, as_array
 from samrefine_runtime.errors import SettingsError
-from samrefine_runtime.labels import MAX_CLASS, LabelMap, count_values
+from samrefine_runtime.labels import MAX_CLASS, LabelMap, count_values, write_label
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.sam.predictor import Floats, Predictor
@@ -24,7 +24,7 @@ _BATCH = 16
 """Boxes that are decoded together: as many as stay in a processor's cache."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SegmentResult:
     """Result of the prompts of one image of H x W pixels."""
 
@@ -36,6 +36,23 @@ class SegmentResult:
     """(N,) uint8, the label value of each prompt."""
     seconds: Mapping[str, float]
     """Time of each stage in seconds: embed, masks."""
+
+    def __repr__(self) -> str:
+        return (
+            f"SegmentResult(masks={len(self.masks)}, values={np.unique(self.values).tolist()}, "
+            f"image_shape={self.masks.image_shape})"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture that notebooks show: each mask in a colour, small ones on top."""
+        return self.masks._repr_png_()
+
+    def save(self, path: StrPath) -> None:
+        """Write the label map as a palette PNG, see `write_label`.
+
+        Raises SettingsError or OutputError.
+        """
+        write_label(path, self.label)
 
     def summary(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return figures for a JSON file; `classes` are the C foreground class names."""

@@ -57,6 +57,10 @@ class LazyGroup(SuggestingGroup):
         except MemoryError as error:
             click.echo(f"Error: out of memory ({message_of(error)})", err=True)
             ctx.exit(1)
+        except ImportError as error:
+            # Such as an OpenCV whose libraries are missing: broken, but not by this package
+            click.echo(f"Error: a package cannot be imported: {message_of(error)}", err=True)
+            ctx.exit(2)
 
 
 def _one_liner(command: str) -> str:

@@ -28,7 +28,7 @@ from samrefine_runtime.report import (
     write_report,
 )
 from samrefine_runtime.report.overlay import draw_label, write_picture
-from samrefine_runtime.results import LabelResult, RefineResult
+from samrefine_runtime.results import LabelResult
 from samrefine_runtime.runs import HIDDEN, IMAGE, OutputFolder, Task
 from samrefine_runtime.segment import SegmentResult
 
@@ -134,7 +134,7 @@ class LabelWriter:
         name: str,
         path: Path,
         image: RgbImage | None,
-        result: LabelResult | RefineResult | SegmentResult,
+        result: LabelResult | SegmentResult,
         ground_truth: LabelMap | None = None,
     ) -> None:
         """Write all files of one image.
@@ -281,7 +281,7 @@ class LabelWriter:
         return self.settings.kind(name, LABEL_FORMATS[name].heeds)
 
 
-def _found(result: LabelResult | RefineResult | SegmentResult) -> list[Region] | None:
+def _found(result: LabelResult | SegmentResult) -> list[Region] | None:
     """Return the objects of a result, the least sure first; None where they are not known."""
     if isinstance(result, SegmentResult):
         return find_objects(result.label, result.label, result.masks, result.values)

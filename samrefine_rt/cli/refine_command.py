@@ -48,7 +48,7 @@ from samrefine_runtime.names import ByImage, image_id
 from samrefine_runtime.pipeline import PROMPTS
 from samrefine_runtime.refine import RefineSettings, refine_and_choose
 from samrefine_runtime.report import picture_side
-from samrefine_runtime.results import RefineResult
+from samrefine_runtime.results import LabelResult
 from samrefine_runtime.runs import IMAGE, Task
 from samrefine_runtime.sam.generator import MaskGenerator
 from samrefine_runtime.sam.settings import GeneratorSettings
@@ -318,11 +318,11 @@ class Refiner:
 
     def _refine(
         self, name: str, label: LabelMap, read_image: ReadImage, advance: Advance
-    ) -> RefineResult:
+    ) -> LabelResult:
         """Find the masks of a pseudo label and refine it."""
         start = time.perf_counter()
         masks = self.source.find(name, label, read_image, advance)
         found = time.perf_counter()
         refined, chosen = refine_and_choose(label, masks, self.settings)
         seconds = {"masks": found - start, "refine": time.perf_counter() - found}
-        return RefineResult(refined, label, masks, seconds, chosen)
+        return LabelResult(refined, label, None, masks, seconds, chosen)

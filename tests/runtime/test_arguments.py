@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ from samrefine_rt import (
     Bundle,
     CamClassifier,
     CamSettings,
+    FormatSettings,
     Labeler,
+    LabelResult,
     MaskGenerator,
     Masks,
     Predictor,
+    Refiner,
     RefineSettings,
     SamrefineError,
     Segmenter,
@@ -28,10 +31,15 @@ from samrefine_rt import (
     cam_to_label,
     evaluate,
     read_image,
+    read_image_labels,
     read_label,
+    read_labels,
+    read_stored_masks,
     refine_labels,
     verify,
     write_label,
+    write_labels,
+    write_report,
 )
 from samrefine_runtime.bundle import EMBEDDED
 from samrefine_runtime.engines import EngineSettings
@@ -121,6 +129,19 @@ RUNS = Kind(
     ([[1, 2]], [[6], [7]], [[0.5, 5.5]], [[-1, 7]], [[[6]]], [6], [["6"]], [[]]),
 )
 COLUMN = Kind(("none",), ([[[1]]], [1] * 9, ["a", "b"]))
+SELECTED = Kind(
+    ("negative", "empty list", "empty array"),
+    (3, -4, [3], [0.5], ["0"], [[0]], [True], slice("a"), slice(0, 3, 0), np.True_, (0, 1), ...),
+)
+FORMAT = Kind((), ("pgn", "coco-rle", ["png"]))
+FORMATS = Kind(("empty list",), ("voc", ["coco", "ylo"], {"voc"}))
+NAMES = Kind(("empty list", "texts"), ("red", {"red"}, ["red", 5]))
+CLASSES = Kind(("text", "texts"), ({"red"}, ["red", 5], ["red", "red"]))
+LABELS = Kind(
+    ("empty list", "empty array"),
+    ([("a.jpg", LABEL), 5], [("a.jpg",)], [(5, LABEL)], [("a/x.jpg", LABEL), ("b/x.png", LABEL)]),
+)
+RESULTS = Kind((), ([LABEL], [(LABEL, LABEL)], LabelResult, "results"))
 PARTS = Kind((), ([LABEL], Masks, [None]))
 INDEX = Kind(("negative", "true"), ("0", 3, -4, 0.0, slice(0, 1), [0], np.array([0])))
 INDICES = Kind(
@@ -147,6 +168,8 @@ class World:
     predictor: Predictor
     segmenter: Segmenter
     labeler: Labeler
+    refiner: Refiner
+    result: LabelResult
     masks: Masks
 
 
@@ -159,6 +182,10 @@ def world(lively_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
     bundle, session = Bundle.load(lively_bundle), SessionOptions(threads=1)
     predictor = Predictor(bundle, session=session)
     predictor.set_image(IMAGE)
+    (folder / "labels.csv").write_text("image,labels\na,red\n")
+    masks = Masks.from_dense((40, 60), [LABEL == 0, LABEL == 1, LABEL > 5])
+    masks.save(folder / "masks.json")
+    refiner = Refiner(bundle, ["red"], generator={"points_per_side": 2}, session=session)
     return World(
         folder=folder,
         bundle=bundle,
@@ -167,7 +194,9 @@ def world(lively_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Worl
         predictor=predictor,
         segmenter=Segmenter(bundle, session=session),
         labeler=Labeler(bundle, generator={"points_per_side": 2}, session=session),
-        masks=Masks.from_dense((40, 60), [LABEL == 0, LABEL == 1, LABEL > 5]),
+        refiner=refiner,
+        result=refiner.refine(folder / "image.png", LABEL),
+        masks=masks,
     )
 
 
@@ -216,6 +245,9 @@ ENTRIES: Mapping[str, Entry] = {
         {"path": BUNDLE, "check_hashes": FLAG},
     ),
     "Bundle.graph": Entry(lambda w: w.bundle.graph, lambda w: {"name": "encoder"}, {"name": NAME}),
+    "Bundle.graphs_in": Entry(
+        lambda w: halved(w.bundle).graphs_in, lambda w: {"variant": "fp16"}, {"variant": NAME}
+    ),
     "CamClassifier": Entry(
         lambda w: CamClassifier, lambda w: {"bundle": w.bundle}, {**SESSION, "settings": SETTINGS}
     ),
@@ -258,6 +290,17 @@ ENTRIES: Mapping[str, Entry] = {
             "return_logits": FLAG,
         },
     ),
+    "Predictor.predict_logits": Entry(
+        lambda w: w.predictor.predict_logits,
+        lambda w: {"point_coords": [[20, 10]], "point_labels": [1]},
+        {
+            "point_coords": POINTS,
+            "point_labels": POINT_LABELS,
+            "box": BOX,
+            "mask_input": MASK_INPUT,
+            "multimask_output": FLAG,
+        },
+    ),
     "Predictor.predict_low_res": Entry(
         lambda w: w.predictor.predict_low_res,
         lambda w: {"point_coords": [[[20, 10]]], "point_labels": [[1]]},
@@ -273,17 +316,6 @@ ENTRIES: Mapping[str, Entry] = {
         lambda w: w.predictor.to_image,
         lambda w: {"low_res": np.zeros((1, 64, 64))},
         {"low_res": LOW_RES},
-    ),
-    "Predictor.predict_logits": Entry(
-        lambda w: w.predictor.predict_logits,
-        lambda w: {"point_coords": [[20, 10]], "point_labels": [1]},
-        {
-            "point_coords": POINTS,
-            "point_labels": POINT_LABELS,
-            "box": BOX,
-            "mask_input": MASK_INPUT,
-            "multimask_output": FLAG,
-        },
     ),
     "Segmenter": Entry(lambda w: Segmenter, lambda w: {"bundle": w.bundle}, SESSION),
     "Segmenter.boxes": Entry(
@@ -316,6 +348,64 @@ ENTRIES: Mapping[str, Entry] = {
         lambda w: w.labeler.label,
         lambda w: {"image": IMAGE},
         {"image": IMAGE_KIND, "image_labels": IMAGE_LABELS, "progress": PROGRESS},
+    ),
+    "Refiner": Entry(
+        lambda w: Refiner,
+        lambda w: {"bundle": w.bundle},
+        {
+            **SESSION,
+            "classes": Kind(("none", *CLASSES.natural), CLASSES.more),
+            "generator": SETTINGS,
+            "refinement": SETTINGS,
+        },
+    ),
+    "Refiner.refine": Entry(
+        lambda w: w.refiner.refine,
+        lambda w: {"image": IMAGE, "pseudo_label": LABEL},
+        {"image": IMAGE_KIND, "pseudo_label": LABEL_KIND, "progress": PROGRESS},
+    ),
+    "LabelResult.save": Entry(
+        lambda w: w.result.save,
+        lambda w: {"path": w.folder / "saved", "formats": ["yolo"]},
+        {"path": PATH, "formats": Kind(("none", "empty list"), FORMATS.more)},
+    ),
+    "LabelResult.summary": Entry(
+        lambda w: w.result.summary, lambda w: {"classes": ["red"]}, {"classes": NAMES}
+    ),
+    "write_labels": Entry(
+        lambda w: write_labels,
+        lambda w: {
+            "folder": w.folder / "set",
+            "labels": [(w.folder / "image.png", LABEL)],
+            "classes": ["red"],
+        },
+        {"folder": PATH, "labels": LABELS, "classes": CLASSES, "formats": FORMATS}
+        | {"settings": SETTINGS},
+    ),
+    "read_labels": Entry(
+        lambda w: read_labels,
+        lambda w: {"where": w.folder / "predictions"},
+        {
+            "where": PATH,
+            "classes": Kind(("none", *CLASSES.natural), CLASSES.more),
+            "format": Kind(("none",), FORMAT.more),
+            "images": Kind(("none", "empty dict"), ({"a": 5}, [("a", "a.jpg")])),
+        },
+    ),
+    "write_report": Entry(
+        lambda w: write_report,
+        lambda w: {"path": w.folder / "report.html", "results": [(w.result, LABEL)]},
+        {"path": PATH, "results": RESULTS},
+    ),
+    "read_image_labels": Entry(
+        lambda w: read_image_labels,
+        lambda w: {"path": w.folder / "labels.csv", "classes": ["red"]},
+        {"path": PATH, "classes": NAMES},
+    ),
+    "read_stored_masks": Entry(
+        lambda w: read_stored_masks,
+        lambda w: {"where": w.folder, "image_id": "masks"},
+        {"where": PATH, "image_id": PATH, "image_shape": Kind(("none",), SHAPE.more)},
     ),
     "verify": Entry(
         lambda w: verify,
@@ -369,6 +459,14 @@ ENTRIES: Mapping[str, Entry] = {
     "Masks.select": Entry(lambda w: w.masks.select, lambda w: {"index": [0]}, {"index": INDICES}),
     "Masks.dense": Entry(lambda w: w.masks.dense, lambda w: {"index": 0}, {"index": INDEX}),
     "Masks.runs": Entry(lambda w: w.masks.runs, lambda w: {"index": 0}, {"index": INDEX}),
+    "Masks.__getitem__": Entry(
+        lambda w: w.masks.__getitem__, lambda w: {"index": slice(0, 2)}, {"index": SELECTED}
+    ),
+    "Masks.save": Entry(
+        lambda w: w.masks.save,
+        lambda w: {"path": w.folder / "saved.json"},
+        {"path": PATH, "format": FORMAT},
+    ),
     "Masks.to_records": Entry(lambda w: w.masks.to_records, lambda w: {}, {"output_mode": MODE}),
     **{
         f"{kind.__name__}.of": Entry(
@@ -379,6 +477,12 @@ ENTRIES: Mapping[str, Entry] = {
         for kind in (CamSettings, RefineSettings, GeneratorSettings)
     },
 }
+
+
+def halved(bundle: Bundle) -> Bundle:
+    """The bundle as if its graphs were there in fp16, too."""
+    graphs = bundle.graphs.items()
+    return replace(bundle, graphs={n: replace(g, variants={"fp16": g}) for n, g in graphs})
 
 
 def wrong_calls() -> Iterator[Any]:
@@ -392,8 +496,11 @@ def wrong_calls() -> Iterator[Any]:
 def test_every_public_name_is_tried() -> None:
     tried = {name.partition(".")[0] for name in ENTRIES}
     # Engines need a machine: tests/runtime/engines/test_standin_build.py tries them; `doctor` has
-    # no arguments
-    elsewhere = {"SessionOptions", "SamrefineError", "EngineSettings", "build_engines", "doctor"}
+    # no arguments, and nobody makes a CamResult, StoredLabels
+    # or an error
+    elsewhere = {"SessionOptions", "EngineSettings", "FormatSettings", "build_engines", "doctor"}
+    elsewhere |= {"CamResult", "StoredLabels"}
+    elsewhere |= {name for name in samrefine_rt.__all__ if name.endswith("Error")}
     assert tried | elsewhere >= set(samrefine_rt.__all__)
     for name in tried & set(samrefine_rt.__all__):
         made = getattr(samrefine_rt, name)
@@ -424,7 +531,10 @@ def test_wrong_calls_say_what_is_expected(
     assert_says_what_is_expected(caught.value, parameter)
 
 
-SETTINGS_KINDS = [CamSettings, RefineSettings, GeneratorSettings, SessionOptions, EngineSettings]
+SETTINGS_KINDS = [
+    *(CamSettings, RefineSettings, GeneratorSettings),
+    *(SessionOptions, EngineSettings, FormatSettings),
+]
 
 
 @pytest.mark.parametrize("kind", SETTINGS_KINDS)

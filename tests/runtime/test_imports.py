@@ -104,7 +104,8 @@ LAYERS = (
     {"backends", "trust"},
     {"arguments"},
     {"sam", "cam", "refine", "evaluate", "formats", "runs"},
-    {"results", "engines", "segment"},
+    {"label_files", "engines", "segment"},
+    {"results"},
     {"report"},
     {"pipeline"},
     {"diagnosis"},
@@ -209,3 +210,28 @@ def test_commands_without_onnxruntime_say_what_to_install(
     assert "Error: no backend runs here: " in done.stderr
     assert "onnxruntime is not installed: pip install 'samrefine-rt[cpu]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "message"),
+    [
+        ("cv2", "Error: a package cannot be imported: libGL.so.1: cannot open it\n"),
+        (
+            "onnxruntime",
+            "onnxruntime is installed, but does not start (libGL.so.1: cannot open it)",
+        ),
+        ("openvino", "OpenVINO is installed, but does not start (libGL.so.1: cannot open it)"),
+    ],
+)
+def test_broken_packages_are_one_line(
+    package: str, message: str, tmp_path: Path, small_bundle: Path
+) -> None:
+    (tmp_path / f"{package}.py").write_text("raise ImportError('libGL.so.1: cannot open it')")
+    (tmp_path / "image.png").write_bytes(b"")
+    blocked = {"onnxruntime", "openvino"} - {package}
+    block = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nsys.modules.update("
+    block += f"dict.fromkeys({sorted(blocked)!r}))\n" if package != "cv2" else ")\n"
+    arguments = ["masks", tmp_path, "--bundle", small_bundle, "--out", tmp_path / "out"]
+    done = python(block + HELP, *map(str, arguments))
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr

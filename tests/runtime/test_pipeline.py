@@ -138,5 +138,5 @@ def test_what_does_not_fit(bundle: Bundle, labeler: Labeler) -> None:
         Labeler(replace(bundle, sam=None))
     with pytest.raises(SettingsError, match="unknown setting 'points'"):
         Labeler(bundle, generator={"points": 3})
-    with pytest.raises(SettingsError, match="prompts is 'all', expected one of guided, hier"):
+    with pytest.raises(SettingsError, match="prompts is 'all', expected one of guided, near, hier"):
         Labeler(bundle, generator={"prompts": "all"})

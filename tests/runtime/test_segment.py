@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samrefine_runtime.labels import read_label
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.segment import Segmenter, paint
 from tests.samples import ONE_THREAD, synthetic
@@ -54,6 +55,14 @@ def test_values_are_painted(segmenter: Segmenter) -> None:
     summary = result.summary([f"c{i}" for i in range(1, 255)])
     assert [each["class"] for each in summary["prompts"]] == ["c1", "c2", "c3", "c4", "c5", "c254"]
     assert sum(each["pixels"] for each in summary["classes"].values()) == (result.label > 0).sum()
+
+
+def test_results_are_shown_and_saved(segmenter: Segmenter, tmp_path: Path) -> None:
+    result = segmenter.boxes(IMAGE, random_boxes(3), [1, 4, 4])
+    assert repr(result) == "SegmentResult(masks=3, values=[1, 4], image_shape=(48, 72))"
+    assert result._repr_png_() == result.masks._repr_png_()
+    result.save(tmp_path / "label.png")
+    assert np.array_equal(read_label(tmp_path / "label.png"), result.label)
 
 
 def test_the_smaller_mask_is_on_top() -> None:

@@ -19,6 +19,7 @@ from samrefine_runtime.errors import (
     BackendUnavailableError,
     InferenceError,
     engine_message,
+    message_of,
     printable,
 )
 
@@ -161,8 +162,14 @@ def _import_openvino() -> Any:
     # Its converter of other formats sends usage data; that is never called from here
     try:
         import openvino
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise BackendUnavailableError(
             "OpenVINO is not installed: pip install 'samrefine-rt[openvino]'"
+        ) from error
+    except (ImportError, AttributeError) as error:  # of a library, or built for another NumPy
+        raise BackendUnavailableError(
+            f"OpenVINO is installed, but does not start ({message_of(error)}): "
+            "pip install -U openvino numpy",
+            is_broken=True,
         ) from error
     return openvino

@@ -19,6 +19,7 @@ from samrefine_runtime.errors import (
     BackendUnavailableError,
     InferenceError,
     engine_message,
+    message_of,
     printable,
 )
 
@@ -174,16 +175,25 @@ def _tensors(arguments: Sequence[Any]) -> tuple[TensorSpec, ...]:
 
 
 def import_onnxruntime() -> Any:
-    """Import ONNX Runtime. Raises BackendUnavailableError where it is not installed."""
+    """Import ONNX Runtime.
+
+    Raises BackendUnavailableError where it is not installed, or does not start.
+    """
     # From 1.29 on it reports names and hashes of the graphs it loads over the network unless it is
     # told not to before its import; nothing is sent from here, and whoever wants that can say 0
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise BackendUnavailableError(
             "onnxruntime is not installed: pip install 'samrefine-rt[cpu]' for CPUs or "
             "'samrefine-rt[gpu]' for NVIDIA GPUs"
+        ) from error
+    except (ImportError, AttributeError) as error:  # of a library, or built for another NumPy
+        raise BackendUnavailableError(
+            f"onnxruntime is installed, but does not start ({message_of(error)}): "
+            "pip install -U onnxruntime numpy",
+            is_broken=True,
         ) from error
     return onnxruntime
 

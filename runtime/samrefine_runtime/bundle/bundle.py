@@ -90,7 +90,15 @@ class Bundle:
         return next((tuple(graph.variants) for graph in self.graphs.values()), ())
 
     def graphs_in(self, variant: str) -> dict[str, Graph]:
-        """Return all graphs as they are run in one of `variants`, by name."""
+        """Return all graphs as they are run in one of `variants`, by name.
+
+        Raises BundleError that lists them where there is no such variant.
+        """
+        if not isinstance(variant, str) or variant not in self.variants:
+            known = ", ".join(self.variants) or "none"
+            raise BundleError(
+                f"bundle {self.path} has no variant {described(variant)} (it has: {known})"
+            )
         return {name: graph.variants[variant] for name, graph in self.graphs.items()}
 
     def all_graphs(self) -> list[Graph]:

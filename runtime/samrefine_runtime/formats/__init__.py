@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from samrefine_runtime.checks import StrPath, as_path
 from samrefine_runtime.errors import MaskFileError, SettingsError
 from samrefine_runtime.formats.base import LabelFormat, LabelReader, MaskFormat
 from samrefine_runtime.image import ImageShape
-from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.masks.masks import Masks, as_image_shape
 from samrefine_runtime.registry import Registry
 
 __all__ = [
@@ -108,19 +109,25 @@ def find_stored_masks(where: str | Path, image_id: str) -> Path | None:
 
 
 def read_stored_masks(
-    where: str | Path, image_id: str, *, image_shape: ImageShape | None = None
+    where: StrPath, image_id: str, *, image_shape: ImageShape | None = None
 ) -> Masks:
     """Read the masks of one image, in the first format that has them.
 
     Args:
-        where: output of `samrefine masks`, one folder of 0/255 PNG masks per image, or a COCO file.
-        image_id: see `names.image_id`.
+        where: output of `samrefine masks`, one folder of 0/255 PNG masks per image, or a COCO file;
+            the folder that `Masks.save` wrote into, too.
+        image_id: file name of the image without suffix, see `names.image_id`.
         image_shape: (H, W) the masks must have.
 
     Raises:
+        SettingsError: no path, no name, or no shape.
         MaskFileError: no format has masks of this image, or those found cannot be read.
     """
-    stores = _stores(Path(where))
+    expected = "an image's file name without suffix"
+    image_id = str(as_path(image_id, "image_id", expected=expected))
+    image_shape = None if image_shape is None else as_image_shape(image_shape)
+    where = as_path(where, "where")
+    stores = _stores(where)
     for store in stores:
         if store.has(image_id):
             return store.read(image_id, image_shape=image_shape)

@@ -171,6 +171,11 @@ class MaskFormat(ABC):
             OutputError: a file cannot be written.
         """
 
+    @staticmethod
+    @abstractmethod
+    def save(path: Path, masks: Masks) -> None:
+        """Write the masks of one image to a file or folder of any name. Raises OutputError."""
+
     @abstractmethod
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the masks of one image.

@@ -105,6 +105,12 @@ class CocoMasks(MaskFormat):
             for image_id, image in images.items():
                 coco.add_masks(file_name(image_id, image), read_masks(image_id))
 
+    @staticmethod
+    def save(path: Path, masks: Masks) -> None:
+        """Write a file of one image, called as the file is. Raises OutputError."""
+        with open_coco(path, MASK_CLASSES) as coco:
+            coco.add_masks(path.stem, masks)
+
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the masks of one image. Raises MaskFileError."""
         return open_coco_file(self.place(image_id)).read(image_id, image_shape=image_shape)

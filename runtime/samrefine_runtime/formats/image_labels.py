@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from samrefine_runtime.arguments import unknown_class
+from samrefine_runtime.arguments import as_texts, unknown_class
+from samrefine_runtime.checks import StrPath, as_path
 from samrefine_runtime.class_names import BACKGROUND
 from samrefine_runtime.errors import ImageLabelsError, LabelError
 from samrefine_runtime.formats.jsonfile import read_json
@@ -37,7 +38,7 @@ _Entry = tuple[str, str, list[str]]
 """Place for messages (file, or file and line), image id, class names."""
 
 
-def read_image_labels(path: str | Path, classes: Sequence[str]) -> ImageLabels:
+def read_image_labels(path: StrPath, classes: Sequence[str]) -> ImageLabels:
     """Read the image-level labels of a set of images.
 
     The suffix selects the format:
@@ -57,10 +58,12 @@ def read_image_labels(path: str | Path, classes: Sequence[str]) -> ImageLabels:
     Raises:
         ImageLabelsError: the file cannot be read, lists no images, names an unknown class, or lists
             an image twice with different labels.
+        SettingsError: classes is no list of names.
     """
-    source = Path(path)
+    source = as_path(path, "path", ImageLabelsError)
+    classes = as_texts(classes, "classes", "class names")
     try:
-        labels = _gather(_entries(source, classes), tuple(classes))
+        labels = _gather(_entries(source, classes), classes)
     except LabelError as error:
         raise ImageLabelsError(str(error)) from error
     if not labels:

@@ -69,6 +69,11 @@ class PngMasks(MaskFormat):
         """Write the folder. Raises OutputError."""
         write_mask_folder(self.place(image_id), masks)
 
+    @staticmethod
+    def save(path: Path, masks: Masks) -> None:
+        """Write a folder of any name. Raises OutputError."""
+        write_mask_folder(path, masks)
+
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the folder. Raises MaskFileError."""
         return read_mask_folder(self.place(image_id), image_shape=image_shape)

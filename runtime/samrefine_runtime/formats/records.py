@@ -51,6 +51,11 @@ class RecordMasks(MaskFormat):
         """Write the file. Raises OutputError."""
         write_masks(self.place(image_id), masks)
 
+    @staticmethod
+    def save(path: Path, masks: Masks) -> None:
+        """Write a file of any name. Raises OutputError."""
+        write_masks(path, masks)
+
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         """Read the file. Raises MaskFileError."""
         return read_masks(self.place(image_id), image_shape=image_shape)

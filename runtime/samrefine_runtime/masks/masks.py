@@ -5,14 +5,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from numbers import Integral
+from typing import Any, Literal, NamedTuple, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from samrefine_runtime.checks import Shape, as_array, described
-from samrefine_runtime.errors import MaskFileError, SettingsError
+from samrefine_runtime.checks import Shape, StrPath, as_array, as_path, described
+from samrefine_runtime.errors import MaskFileError, MaskIndexError, SettingsError
 from samrefine_runtime.masks import rle
+from samrefine_runtime.registry import Registry
 from samrefine_runtime.settings import Domain
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
@@ -40,10 +42,23 @@ _LAYOUT: Mapping[str, tuple[type[np.generic], Shape]] = {
 }
 """Dtype and shape of each array of Masks."""
 
+_ABOVE: Registry[Any] = Registry(
+    "use of masks",
+    {
+        "formats": "samrefine_runtime.formats:MASK_FORMATS",
+        "picture": "samrefine_runtime.report.notebook:masks_png",
+    },
+)
+"""What knows masks, not the other way round: found by name when a caller asks masks for it."""
 
-@dataclass(frozen=True)
+
+# Two sets of masks are equal if they are the same object: arrays have no single truth to compare by
+@dataclass(frozen=True, eq=False, repr=False)
 class Masks:
     """N masks over one image of H x W pixels.
+
+    They are indexed as an (N, H, W) bool array along its first axis: `masks[2]` and iteration give
+    one mask as (H, W) bool; a slice, (K,) whole numbers or (N,) bool give Masks.
 
     Arrays are converted to their dtype and checked once, here. Raises SettingsError where one has
     another shape or kind, or a mask's runs do not fill the image.
@@ -100,6 +115,38 @@ class Masks:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def __repr__(self) -> str:
+        return f"Masks({len(self)} masks, image_shape={self.image_shape})"
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture that notebooks show: each mask in a colour, small ones on top."""
+        return bytes(_ABOVE["picture"](self))
+
+    def __iter__(self) -> Iterator[NDArray[np.bool_]]:
+        return (self.dense(index) for index in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> NDArray[np.bool_]: ...
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> Masks: ...
+    def __getitem__(self, index: Any) -> NDArray[np.bool_] | Masks:
+        """Return one mask (H, W) bool, or Masks.
+
+        Args:
+            index: a whole number for one mask; a slice, (K,) whole numbers, or (N,) bool for
+                several. Negative numbers count from the end.
+
+        Raises:
+            MaskIndexError: something else, or there is no mask at an index; also an IndexError.
+        """
+        if isinstance(index, Integral) and not isinstance(index, bool):
+            return self.dense(int(index))
+        if isinstance(index, slice):
+            return self.select(self._positions(index))
+        if isinstance(index, tuple):  # NumPy takes one for several axes
+            raise MaskIndexError(f"index is {described(index)}, expected one for the masks alone")
+        return self.select(index)
 
     def attributes(self) -> dict[str, Any]:
         """Return the arrays with one row per mask, by field name."""
@@ -195,12 +242,12 @@ class Masks:
         return cls(image_shape=parts[0].image_shape, offsets=offsets, **joined)
 
     def runs(self, index: int) -> rle.Counts:
-        """Return the run lengths (R_i,) uint32 of one mask. Raises SettingsError if it is none."""
+        """Return the run lengths (R_i,) uint32 of one mask. Raises MaskIndexError if it is none."""
         index = self._position(index)
         return self.counts[self.offsets[index] : self.offsets[index + 1]]
 
     def dense(self, index: int) -> NDArray[np.bool_]:
-        """Decode one mask to (H, W) bool. Raises SettingsError if there is none at `index`."""
+        """Decode one mask to (H, W) bool. Raises MaskIndexError if there is none at `index`."""
         return rle.decode(self.runs(index), self.image_shape)
 
     def _position(self, index: int) -> int:
@@ -208,8 +255,17 @@ class Masks:
         try:
             return range(len(self))[operator.index(index)]
         except (IndexError, TypeError):
-            raise SettingsError(
+            raise MaskIndexError(
                 f"index is {described(index)}, expected a whole number below {len(self)}"
+            ) from None
+
+    def _positions(self, index: slice) -> NDArray[np.intp]:
+        """Return the positions (K,) that a slice stands for."""
+        try:
+            return np.arange(len(self))[index]
+        except (TypeError, ValueError):
+            raise MaskIndexError(
+                f"index is {described(index)}, expected a slice of whole numbers"
             ) from None
 
     def select(self, index: ArrayLike) -> Masks:
@@ -219,15 +275,15 @@ class Masks:
             index: (K,) int, in the order wanted, or (N,) bool; a list will do.
 
         Raises:
-            SettingsError: something else, or there is no mask at an index.
+            MaskIndexError: something else, or there is no mask at an index.
         """
         expected = f"(K,) whole numbers below {len(self)}, or ({len(self)},) bool"
-        chosen = as_array(index, "index", expected, (None,), kinds="iub")
+        chosen = as_array(index, "index", expected, (None,), kinds="iub", error=MaskIndexError)
         try:
             # An empty list is float64 in NumPy, and no index
             index = np.arange(len(self))[chosen if chosen.size else []]
         except IndexError:
-            raise SettingsError(f"index is {described(index)}, expected {expected}") from None
+            raise MaskIndexError(f"index is {described(index)}, expected {expected}") from None
         return Masks.from_runs(
             self.image_shape,
             [self.runs(int(i)) for i in index],
@@ -252,6 +308,23 @@ class Masks:
         is_one = (np.arange(len(self.counts)) - self.offsets[owner]) % 2 == 1
         ends = ends[is_one]
         return Spans(ends - self.counts[is_one], ends, owner[is_one])
+
+    def save(self, path: StrPath, format: str = "records") -> None:
+        """Write the masks in a mask format of `samrefine masks`, each of which `refine` reads.
+
+        Args:
+            path: the file, or the folder where a format has one per image. What it is called
+                without suffix is the image's id: `refine --masks` finds it by that.
+            format: "records" for a JSON file of SAM's records, "png" for a folder of 0/255 PNG
+                files, "coco" for COCO's JSON.
+
+        Raises:
+            SettingsError: the path is none, or there is no such format.
+            OutputError: the file or folder cannot be written.
+        """
+        formats: Registry[Any] = _ABOVE["formats"]
+        formats.check(format, "format")
+        formats[format].save(as_path(path, "path"), self)
 
     def to_records(self, output_mode: OutputMode = "binary_mask") -> list[dict[str, Any]]:
         """Return one dict per mask, with the keys and value types of SamAutomaticMaskGenerator.

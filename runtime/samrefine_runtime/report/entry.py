@@ -21,7 +21,7 @@ from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.report.confidence import image_confidence
 from samrefine_runtime.report.maps import EncodedMap, cam_map, label_map, mask_map
 from samrefine_runtime.report.pictures import PICTURE_SIDE, image_picture
-from samrefine_runtime.results import LabelResult, RefineResult
+from samrefine_runtime.results import LabelResult
 
 LAYERS = ("cam", "masks", "pseudo_label", "label", "ground_truth")
 """Names of the maps, in the page's order."""
@@ -90,7 +90,7 @@ class ReportEntry:
         cls,
         image_id: str,
         image: RgbImage,
-        result: LabelResult | RefineResult,
+        result: LabelResult,
         ground_truth: LabelMap | None = None,
         *,
         side: int = PICTURE_SIDE,
@@ -107,8 +107,7 @@ class ReportEntry:
         Raises:
             LabelError: the ground truth has another shape than the image.
         """
-        cam = result.cam if isinstance(result, LabelResult) else None
-        pseudo_label, masks = result.pseudo_label, result.masks
+        cam, pseudo_label, masks = result.cam, result.pseudo_label, result.masks
         maps = {"masks": mask_map(masks), "pseudo_label": label_map(pseudo_label)}
         if ground_truth is not None:
             check_ground_truth(ground_truth, image)

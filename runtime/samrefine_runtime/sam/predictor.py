@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -74,6 +74,37 @@ class Predictor:
         """Return the image embedding (1, C, h, w). Raises SettingsError before `set_image`."""
         return self._current().features
 
+    @overload
+    def predict(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        multimask_output: bool = True,
+        return_logits: Literal[False] = False,
+    ) -> tuple[NDArray[np.bool_], Floats, Floats]: ...
+    @overload
+    def predict(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        multimask_output: bool = True,
+        *,
+        return_logits: Literal[True],
+    ) -> tuple[Floats, Floats, Floats]: ...
+    @overload
+    def predict(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> tuple[NDArray[np.bool_] | Floats, Floats, Floats]: ...
     def predict(
         self,
         point_coords: ArrayLike | None = None,

@@ -231,6 +231,10 @@ class NumpyMasks(MaskFormat):
         stack = [masks.dense(index) for index in range(len(masks))]
         np.save(self.place(image_id), np.array(stack))
 
+    @staticmethod
+    def save(path: Path, masks: Masks) -> None:
+        np.save(path, np.array(list(masks)))
+
     def read(self, image_id: str, *, image_shape: ImageShape | None = None) -> Masks:
         stack = np.load(self.place(image_id))
         return Masks.from_dense(image_shape or stack.shape[1:], stack)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -75,6 +75,45 @@ def test_spans_are_looked_up_at_positions(stack: NDArray[np.bool_], data: st.Dat
     positions = np.flatnonzero(data.draw(hnp.arrays(bool, flat.shape[1])))
     spans = packed(stack).spans().at(positions)
     assert np.array_equal(spans.cover(len(positions)), flat[:, positions].sum(axis=0))
+
+
+indices = st.one_of(
+    st.integers(-9, 8),
+    st.integers(-9, 8).map(np.int16),
+    st.slices(8),
+    st.lists(st.integers(-9, 8), max_size=5),
+    hnp.arrays(bool, st.integers(0, 7)),
+    hnp.arrays(np.int32, st.integers(0, 5), elements=st.integers(-9, 8)),
+)
+
+
+@given(stacks, indices)
+@settings(deadline=None)
+def test_masks_are_indexed_as_a_stack_is(stack: NDArray[np.bool_], index: Any) -> None:
+    masks = described(stack)
+    # NumPy takes an empty list for floats where it is an array already
+    numpy_index = np.array(index, int) if isinstance(index, list) else index
+    try:
+        expected = stack[numpy_index]
+    except IndexError:
+        with pytest.raises(IndexError) as caught:
+            masks[index]
+        assert isinstance(caught.value, SettingsError) and "expected" in str(caught.value)
+        return
+    found = masks[index]
+    if isinstance(found, Masks):
+        assert np.array_equal(np.array(list(found)).reshape(expected.shape), expected)
+        assert np.array_equal(found.predicted_iou, masks.predicted_iou[numpy_index])
+    else:
+        assert found.dtype == bool and np.array_equal(found, expected)
+
+
+@given(stacks)
+@settings(deadline=None)
+def test_masks_are_iterated_as_a_stack_is(stack: NDArray[np.bool_]) -> None:
+    masks = packed(stack)
+    assert np.array_equal(list(masks), stack)
+    assert np.array_equal(list(reversed(masks)), stack[::-1])
 
 
 @given(st.integers(0, 50), st.integers(1, 20))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from samrefine_runtime.bundle import Bundle
 from samrefine_runtime.errors import BundleError, ImageError, SettingsError
@@ -148,3 +149,10 @@ def test_bundle_without_a_decoder(lively_bundle: Path) -> None:
     graphs = {name: graph for name, graph in bundle.graphs.items() if name != "decoder"}
     with pytest.raises(BundleError, match=r"has no 'decoder' graph \(it has: encoder, everything"):
         Predictor(replace(bundle, graphs=graphs))
+
+
+def test_types_follow_return_logits(predictor: Predictor) -> None:
+    """mypy reads these lines too."""
+    masks: NDArray[np.bool_] = predictor.predict([[20, 10]], [1])[0]
+    logits: NDArray[np.float32] = predictor.predict([[20, 10]], [1], return_logits=True)[0]
+    assert masks.dtype == np.bool_ and logits.dtype == np.float32
