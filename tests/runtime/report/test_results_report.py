@@ -45,6 +45,15 @@ def test_a_page_of_results(tmp_path: Path) -> None:
     assert page.count('"scored":true') == 1 and "cat" in page
 
 
+def test_page_links_the_images_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "photo 1.jpg").touch()
+    names = [str(tmp_path / "photo 1.jpg"), str(tmp_path / "gone.jpg")]
+    write_report(tmp_path / "out" / "report.html", [result(name) for name in names])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('"image_link":"../photo%201.jpg"') == 1
+    assert page.count('"image_link":null') == 1
+
+
 @pytest.mark.parametrize(
     ("results", "message"),
     [
