@@ -42,11 +42,11 @@ Written = Callable[..., Path]
 
 def drawn(seed: int) -> LabelMap:
     """Draw overlapping discs, some with holes, where there are no VOC photos."""
-    random, label = np.random.default_rng(seed), np.zeros((90, 120), np.uint8)
-    y, x = np.mgrid[:90, :120]
+    random, label = np.random.default_rng(seed), np.zeros((270, 360), np.uint8)
+    y, x = np.mgrid[:270, :360]
     for value in random.integers(1, 21, 6):
-        distance = np.hypot(y - random.integers(90), x - random.integers(120))
-        label[(distance < 25) & (distance > 8)] = value
+        distance = np.hypot(y - random.integers(270), x - random.integers(360))
+        label[(distance < 75) & (distance > 24)] = value
     return label
 
 

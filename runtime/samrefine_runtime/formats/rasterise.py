@@ -88,6 +88,9 @@ def _crossings(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Yield rows (K,) and the positions x (K,) at which edges cross the middles of these rows."""
     ends = np.roll(polygon, -1, axis=0)
+    # From the upper end down: an edge and its way back, as of cuts to holes, cross at the same x
+    is_upward = (polygon[:, 1] > ends[:, 1])[:, None]
+    polygon, ends = np.where(is_upward, ends, polygon), np.where(is_upward, polygon, ends)
     low, high = np.sort(np.stack([polygon[:, 1], ends[:, 1]]), axis=0)
     # An edge crosses the middles at row + 0.5 from its lower end, included, to its upper one
     first, after = (np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (low, high))

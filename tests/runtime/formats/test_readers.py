@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,6 +83,8 @@ def test_what_is_written_is_found_and_read_back(tmp_path: Path, name: str) -> No
 def test_any_label_comes_back(
     tmp_path_factory: pytest.TempPathFactory, name: str, label: NDArray[Any]
 ) -> None:
+    if name == "labelme" and int(PIL.__version__.partition(".")[0]) < 12:
+        pytest.skip("Pillow before 12 draws polygons of no width otherwise")
     folder, _ = store(tmp_path_factory.mktemp("any"), name, {"a": label}, tolerance=0)
     assert np.array_equal(open_labels(folder).read("a"), np.where(label == 255, 0, label))
 
