@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import runpy
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.dockerfiles import ROOT
@@ -38,6 +40,10 @@ def test_what_does_not_run(
 
 def test_wrong_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs that run and return what means nothing, as a wrong precision does."""
-    monkeypatch.setattr("samrefine_runtime.pipeline.refine", lambda label, masks, settings: label)
+
+    def nothing_refined(label: Any, masks: Any, settings: Any) -> tuple[Any, Any]:
+        return label, np.zeros(len(masks), np.uint8)
+
+    monkeypatch.setattr("samrefine_runtime.pipeline.refine_and_choose", nothing_refined)
     with pytest.raises(SystemExit, match=r"^unhealthy: scene-4 has 0\.548 mIoU, expected at least"):
         check(monkeypatch, "cpu")

@@ -30,6 +30,9 @@ BOUNDS = {"mean_iou": 0.998, "least_iou": 0.93, "score_shift": 0.01, "label_agre
 """What fp16 may change, as measured with a margin: 0.9984, 0.94, 0.003 on such images."""
 
 
+pytestmark = pytest.mark.xdist_group("half parity")  # one process: its bundle takes long
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The embedded demo networks in all precisions."""

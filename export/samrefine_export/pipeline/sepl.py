@@ -91,7 +91,8 @@ def refine(
     highest, is_left, surest, taken = graph.loop(masks, carried, paint, stacked=[Stacked("uint8")])
     refined = graph.where(is_left > 0, highest, graph.op("Max", highest, label))
     is_trusted = _trust(graph, label, surest) >= rules.min_trust
-    return Refined(graph.where(is_trusted, refined, label), taken)
+    none = graph.constant(0, "uint8")
+    return Refined(graph.where(is_trusted, refined, label), graph.where(is_trusted, taken, none))
 
 
 def _areas(graph: Graph, label: Value, present: Value) -> Value:
