@@ -593,6 +593,8 @@ feed_image(struct run *run, const samrefine_image *image, int64_t channels)
     const size_t height = (size_t)image->height;
     const size_t row = (size_t)image->width * (size_t)channels;
     const size_t stride = image->stride ? image->stride : row;
+    if (row > SIZE_MAX / 2 / height)
+        return fail(run->error, SAMREFINE_ARGUMENT, "%s is larger than memory", name);
     if (stride < row || stride > SIZE_MAX / 2 / height)
         return fail(run->error, SAMREFINE_ARGUMENT,
                     "%s has a stride of %zu bytes, expected at least %zu, or 0", name, stride, row);

@@ -1,4 +1,4 @@
-"""What all tests of the C library need: ONNX Runtime, graphs, images and a program that calls it."""
+"""What tests of the C library need: ONNX Runtime, graphs, images and a program that calls it."""
 
 from __future__ import annotations
 

@@ -41,20 +41,16 @@ def compiled(
     root: Path, sources: Sequence[Path], out: Path, *flags: str, compiler: str = "gcc"
 ) -> Path:
     """Compile a program, warnings being errors; skip where there is no compiler."""
-    finished = subprocess.run(
-        [
-            *(require(compiler), *STRICT, "-g", "-O1", *flags, f"-I{SOURCES}", *sources, "-o", out),
-            *(
-                f"-L{root / 'lib'}",
-                "-lonnxruntime",
-                "-lm",
-                "-pthread",
-                f"-Wl,-rpath,{root / 'lib'}",
-            ),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    library = [
+        f"-L{root / 'lib'}",
+        f"-Wl,-rpath,{root / 'lib'}",
+        "-lonnxruntime",
+        "-lm",
+        "-pthread",
+    ]
+    finished = started(
+        *(require(compiler), *STRICT, "-g", "-O1", *flags, f"-I{SOURCES}", *sources),
+        *("-o", out, *library),
     )
     assert finished.returncode == 0, finished.stderr
     return out

@@ -1,4 +1,4 @@
-"""The C library gives what Python gets from the same graph in the same ONNX Runtime, byte for byte."""
+"""The C library gives what Python gets from the same graph in the same ONNX Runtime."""
 
 from __future__ import annotations
 
