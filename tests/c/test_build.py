@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,20 @@ def test_there_is_no_global_state(root: Path, tmp_path: Path) -> None:
     compiled(root, LIBRARY, tmp_path / "library.o", "-c", "-fno-pic", "-O2")
     lines = said(require("nm"), tmp_path / "library.o")
     assert not [line for line in lines if line.split()[-2] in "bBcCdD"]
+
+
+def test_slots_are_where_their_gaps_say() -> None:
+    """Gaps are named by their index: one entry too many would call other functions."""
+    table = (
+        (SOURCES / "ort_slots.h")
+        .read_text()
+        .split("typedef struct OrtApi {")[1]
+        .split("} OrtApi;")[0]
+    )
+    index = 0
+    for declaration in table.split(";")[:-1]:
+        gap = re.search(r"OrtUnused from_(\d+)\[(\d+)\]", declaration)
+        assert gap is None or int(gap[1]) == index
+        index += int(gap[2]) if gap else 1
+    # ReleaseCUDAProviderOptions, the last that is used, is the function 208
+    assert index == 209

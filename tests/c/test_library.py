@@ -111,7 +111,7 @@ def test_threads_share_a_handle(check: Path, graphs: Path, small_image: Path) ->
     said(check, "threads", graphs / "label.onnx", small_image)
 
 
-@pytest.mark.parametrize(("graph", "count"), [("refine", 300), ("label", 40)])
+@pytest.mark.parametrize(("graph", "count"), [("refine", 300), ("label", 15)])
 def test_memory_stays_flat(
     check: Path, graphs: Path, small_image: Path, graph: str, count: int
 ) -> None:
