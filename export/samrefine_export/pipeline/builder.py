@@ -28,6 +28,10 @@ _KINDS = {
 }
 
 
+def _as_int32(operand: Any) -> Any:
+    return operand.to("int32") if isinstance(operand, Value) else operand
+
+
 class Value:
     """A tensor of the graph."""
 
@@ -72,7 +76,14 @@ class Value:
 
     def equals(self, other: Any) -> Value:
         """Compare element by element."""
+        if self.dtype == "uint8":  # which ONNX Runtime before 1.21 does not compare
+            return self.to("int32").equals(_as_int32(other))
         return self._with("Equal", other, "bool")
+
+    def or_larger(self, other: Value) -> Value:
+        """Return the larger bytes, element by element."""
+        # Not by Max, nor by Greater: ONNX Runtime before 1.24, and before 1.21, has none of bytes
+        return self.graph.where(self.to("int32") > other.to("int32"), self, other)
 
     def __and__(self, other: Value) -> Value:
         return self._with("And", other)

@@ -72,24 +72,24 @@ def refine(
     label = graph.where(pseudo_label.equals(IGNORE), graph.constant(0, "uint8"), pseudo_label)
     classes = present.to("uint8")
     class_areas = _areas(graph, pseudo_label, present)
-    highest, is_left = graph.full(shape, 0, "uint8"), graph.full(shape, 0, "uint8")
-    surest = graph.full(shape, 0, "float32")
+    highest, is_left = graph.full(shape, 0, "uint8"), graph.full(shape, 0, "bool")
+    surest, nothing = graph.full(shape, 0, "float32"), graph.constant(0, "uint8")
 
     def paint(run: Value, highest: Value, is_left: Value, surest: Value) -> list[Value]:
         mask = mask_of(run)
         taken = _taken_by(graph, mask, classes, class_areas, rules)
-        inside = mask.whole(mask.inside.to("uint8"))
+        inside = mask.whole(mask.inside.to("uint8")).to("bool")
         sure = inside.to("float32") * graph.op("Min", mask.score, 1.0)
         return [
-            graph.op("Max", highest, inside * taken),
-            graph.op("Max", is_left, inside * taken.equals(0).to("uint8")),
+            highest.or_larger(graph.where(inside, taken, nothing)),
+            is_left | (inside & taken.equals(0)),
             graph.op("Max", surest, sure),
             taken,
         ]
 
     carried = [highest, is_left, surest]
     highest, is_left, surest, taken = graph.loop(masks, carried, paint, stacked=[Stacked("uint8")])
-    refined = graph.where(is_left > 0, highest, graph.op("Max", highest, label))
+    refined = graph.where(is_left, highest, highest.or_larger(label))
     is_trusted = _trust(graph, label, surest) >= rules.min_trust
     none = graph.constant(0, "uint8")
     return Refined(graph.where(is_trusted, refined, label), graph.where(is_trusted, taken, none))
