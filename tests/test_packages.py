@@ -55,7 +55,7 @@ def sdist(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sources(folder: Path) -> set[str]:
     """Relative names of a folder's files, without what Python and tools leave there."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    return {str(path.relative_to(folder)) for path in files}
+    return {str(path.relative_to(folder)) for path in files if "node_modules" not in path.parts}
 
 
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel: dict[str, bytes]) -> None:
