@@ -28,8 +28,8 @@ web: $(TEST)/installed
 	$(TEST)/bin/python -m pytest tests/web
 
 # Minutes of one core; installs nothing on the machine.
-arm64:
-	$(PYTHON) -m tests.arm64.emulation
+arm64: $(TEST)/installed
+	$(TEST)/bin/python -m tests.arm64.emulation
 
 $(DEMO)/installed: pyproject.toml
 	$(PYTHON) -m venv $(DEMO)

@@ -1,9 +1,10 @@
-"""Run the wheel's demo on an emulated ARM64 CPU: its labels must equal this machine's.
+"""Run the wheel's demo and the C example on an emulated ARM64 CPU: labels equal this machine's.
 
     make arm64
 
-It installs nothing: an ARM64 Python of Debian, ARM64 wheels and QEMU are unpacked under
-`build/arm64`, and used again the next time. It wants apt-get with Debian's package lists, and pip.
+It installs nothing: an ARM64 Python of Debian, a compiler for ARM64, its wheels and QEMU are
+unpacked under `build/arm64`, and used again the next time. It wants apt-get with Debian's package
+lists, pip, gcc, and the exporter, which writes the graph that the C example runs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "arm64"
 CONSTRAINTS = ROOT / "docker" / "constraints.txt"
+
+C_LIBRARY = ROOT / "runtime" / "c"
+SCENE = ROOT / "samrefine_rt" / "demo_images" / "scene-4.jpg"
 
 CPU = "neoverse-n1"
 """The emulated CPU: ARMv8.2 with fp16 and dot products, as Jetson Orin's Cortex-A78AE."""
@@ -70,6 +74,7 @@ def main() -> None:
         command, environment = emulated_python(wheel)
         emulated = run_demo(command, environment, CACHE / "demo-arm64")
         sys.stdout.write(compare(native, emulated) + "\n")
+        sys.stdout.write(compare_examples() + "\n")
     except EmulationError as error:
         sys.exit(f"make arm64: {error}")
 
@@ -119,7 +124,7 @@ def unpack_qemu() -> Path:
 
 def unpack_python() -> Path:
     """Return the prefix with Debian's Python for ARM64 and the files that describe its CPU."""
-    prefix = unpack(CACHE / "prefix", "arm64", "python3", "libstdc++6")
+    prefix = unpack(CACHE / "prefix", "arm64", "python3", "libstdc++6", "libc6-dev")
     for name, text in CPU_FILES.items():
         path = prefix / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,6 +211,70 @@ def run_demo(python: Sequence[str], environment: dict[str, str], out: Path) -> D
         onnxruntime,
         user + system - before.children_user - before.children_system,
     )
+
+
+def compare_examples() -> str:
+    """Label an image by the C example on both CPUs. Returns what to say about it.
+
+    Raises:
+        EmulationError: it cannot be compiled or run, or the labels have other bytes.
+    """
+    folder = fresh(CACHE / "example")
+    graph, image = folder / "label.onnx", folder / "scene.ppm"
+    export = ["-m", "samrefine_rt", "export", "label", "demo", f"--out={graph}", "--quiet"]
+    call([sys.executable, *export], "the graph cannot be exported", cwd=ROOT)
+    # What C cannot read everywhere, Python has read already
+    script = (
+        f"from PIL import Image; Image.open({str(SCENE)!r}).convert('RGB').save({str(image)!r})"
+    )
+    call([CACHE / "native" / "bin" / "python", "-c", script], "the scene cannot be read")
+    architecture = call(["dpkg", "--print-architecture"], "this is no Debian").strip()
+    cross = unpack(CACHE / "cross", architecture, "gcc-aarch64-linux-gnu")
+    libraries = next((cross / "usr" / "lib").glob("*/libbfd-*.so")).parent
+    compiler = cross / "usr" / "bin" / "aarch64-linux-gnu-gcc"
+    sides = {
+        "this CPU": build_example(["gcc"], CACHE / "native", folder / "native"),
+        CPU: build_example(
+            [str(compiler), f"--sysroot={CACHE / 'prefix'}"],
+            CACHE / "packages",
+            folder / "arm64",
+            LD_LIBRARY_PATH=str(libraries),
+        ),
+    }
+    labels = {}
+    for name, program in sides.items():
+        runner = [] if name != CPU else [unpack_qemu(), "-cpu", CPU, "-L", CACHE / "prefix"]
+        path = f"LD_LIBRARY_PATH={program.parent / f'lib-{program.name}'}"
+        prefix = ["env", path] if name != CPU else [*runner, "-E", path]
+        out = program.with_suffix(".pgm")
+        call(["nice", *prefix, program, graph, image, out], f"the C example fails on {name}")
+        labels[name] = out.read_bytes()
+    if len({*labels.values()}) > 1:
+        raise EmulationError("the C example's label differs between this CPU and ARM64")
+    return f"the C example's label is equal, byte by byte ({len(labels[CPU])} bytes)"
+
+
+def build_example(
+    compiler: Sequence[str], packages: Path, program: Path, **environment: str
+) -> Path:
+    """Compile the C example against the library in an onnxruntime wheel. Returns the program.
+
+    Args:
+        compiler: the command.
+        packages: a folder that the wheel is installed or unpacked under.
+        program: the file to write; the library is linked beside it, in `lib-<name>`.
+        environment: variables of the compiler.
+    """
+    library = next(packages.rglob("onnxruntime/capi/libonnxruntime.so.*"))
+    folder = fresh(program.parent / f"lib-{program.name}")
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
+        (folder / name).symlink_to(library)
+    sources = [C_LIBRARY / name for name in ("samrefine.c", "example.c", "example_image.c")]
+    flags = ["-std=c11", "-O2", f"-I{C_LIBRARY}", f"-L{folder}"]
+    libraries = ["-lonnxruntime", "-lm", "-pthread"]
+    command = [*compiler, *flags, *sources, "-o", program, *libraries]
+    call(command, "the C example cannot be compiled", env={**os.environ, **environment})
+    return program
 
 
 def compare(native: Demo, emulated: Demo) -> str:
