@@ -22,6 +22,10 @@ settings.register_profile(
     "long", max_examples=50_000, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
+# A busy machine is no failure
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
 
 @pytest.fixture(scope="session")
 def small_bundle() -> Path:
