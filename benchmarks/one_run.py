@@ -63,7 +63,7 @@ def peak_mb() -> float:
     return int(kilobytes) / 1e3
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Reset the peak to what is resident now."""
     # Making a large synthetic image takes more memory than finding its masks
     Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM, see proc(5)
@@ -95,7 +95,7 @@ def main(
     image = benchmark_image(megapixels)
     run = (_reference if side == "reference" else _runtime)(model, threads, settings)
     # Measure one run
-    _forget_peak()
+    forget_peak()
     start = time.perf_counter()
     masks = run(image)
     seconds = time.perf_counter() - start

@@ -114,7 +114,7 @@ class _Rewriting:
         self.kinds[name] = wanted
         if kind == wanted:
             return name
-        made = self.names[name, kind] = f"{name}_{'single' if kind == _SINGLE else 'half'}"
+        made = self.names[name, kind] = _called(name, kind)
         self.nodes.append(_cast(made, name, wanted))
         return made
 
@@ -126,7 +126,10 @@ class _Rewriting:
         kept = [tensor for tensor in self.weights.values() if tensor.name in used]
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
-        self._retype()
+        # What the graph says of its inner tensors has to be true
+        for value in self.graph.value_info:
+            if value.name in self.floats:
+                value.type.tensor_type.elem_type = self.kinds[value.name]
 
     def _kind(self, node: onnx.NodeProto) -> int:
         """Return the type that a node is computed in."""
@@ -159,22 +162,15 @@ class _Rewriting:
 
     def _in(self, name: str, kind: int) -> str:
         """Return the name of a tensor in a type, cast if it is needed for the first time."""
-        if self.kinds[name] == kind and (name, kind) not in self.names:
+        if self.kinds[name] == kind:
             return name
         if (name, kind) not in self.names:
-            made = f"{name}_{'single' if kind == _SINGLE else 'half'}"
-            self.names[name, kind] = made
+            made = self.names[name, kind] = _called(name, kind)
             if name in self.weights:
                 self.weights[made] = _converted(self.weights[name], made, kind)
             else:
                 self.nodes.append(_cast(name, made, kind))
         return self.names[name, kind]
-
-    def _retype(self) -> None:
-        """Tell the types of what the graph describes of its inner tensors, or forget it."""
-        for value in self.graph.value_info:
-            if value.name in self.floats:
-                value.type.tensor_type.elem_type = self.kinds[value.name]
 
 
 class _Leading:
@@ -199,6 +195,11 @@ class _Leading:
 
     def _bit(self, name: str) -> int:
         return self.bits.setdefault(name, 1 << len(self.bits))
+
+
+def _called(name: str, kind: int) -> str:
+    """Return what a tensor is called in another type than its own."""
+    return f"{name}_{'single' if kind == _SINGLE else 'half'}"
 
 
 def _cast(name: str, made: str, kind: int) -> onnx.NodeProto:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,13 +107,7 @@ def segment(
     masks overlap, the smaller one is on top. Writes voc/<id>.png, summary/<id>.json, classes.txt
     and one folder for each further format; masks go to masks/.
     """
-    if (boxes is None) == (not given_boxes and not given_points):
-        raise SettingsError("give either --boxes, or --box and --point")
-    prompts: Prompts
-    if boxes is not None:
-        prompts = FilePrompts(open_boxes(boxes, classes))
-    else:
-        prompts = GivenPrompts.of(given_boxes, given_points, classes)
+    prompts = _prompts(boxes, given_boxes, given_points, classes)
     found = find_images(images)
     found.tell(quiet=quiet)
     loaded = open_bundle(bundle)
@@ -136,9 +130,7 @@ def segment(
         outcome = run_batch(work.tasks(), work, folder, run, quiet=quiet)
         labels.finish(folder, found.files, outcome)
         masks.finish(folder, found.files, outcome)
-    if work.empty:
-        some = ", ".join([*work.empty][:_SHOWN]) + (", ..." if len(work.empty) > _SHOWN else "")
-        warn(f"prompts without a mask: {sum(work.empty.values())}, in {some}")
+    _warn_of(work.empty)
     outcome.finish(
         quiet=quiet,
         json_file=json_file,
@@ -146,6 +138,27 @@ def segment(
         left_out=found.counts(),
         prompts_without_mask=work.empty,
     )
+
+
+def _prompts(
+    boxes: Path | None,
+    given_boxes: tuple[BoxPrompt, ...],
+    given_points: tuple[PointPrompt, ...],
+    classes: tuple[str, ...] | None,
+) -> Prompts:
+    """Return the prompts of files, or of the command line. Raises SettingsError for both."""
+    if (boxes is None) == (not given_boxes and not given_points):
+        raise SettingsError("give either --boxes, or --box and --point")
+    if boxes is not None:
+        return FilePrompts(open_boxes(boxes, classes))
+    return GivenPrompts.of(given_boxes, given_points, classes)
+
+
+def _warn_of(empty: Mapping[str, int]) -> None:
+    """Say how many prompts have no mask, by image id, and in which images."""
+    if empty:
+        some = ", ".join([*empty][:_SHOWN]) + (", ..." if len(empty) > _SHOWN else "")
+        warn(f"prompts without a mask: {sum(empty.values())}, in {some}")
 
 
 class Prompts(Protocol):

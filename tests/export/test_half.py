@@ -27,8 +27,6 @@ from samrefine_runtime.bundle import Bundle
 from tests.small_cam import CLASSES, small_cam
 from tests.small_sam import small_sam
 
-HALF = {"fp16": "float16", "bf16": "bfloat16"}
-
 Outputs = Mapping[str, NDArray[np.float32]]
 
 
