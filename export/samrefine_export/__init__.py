@@ -1,4 +1,4 @@
-"""Torch side: turns SAM and CAM checkpoints into bundles of ONNX graphs."""
+"""Torch side: turns SAM and CAM checkpoints into bundles of ONNX graphs, and pulls checkpoints."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from samrefine_export.cam import export_cam
     from samrefine_export.sam import export_sam
+    from samrefine_export.weights.pull import pull
 
-__all__ = ["__version__", "export_cam", "export_sam"]
+__all__ = ["__version__", "export_cam", "export_sam", "pull"]
 
 __version__ = "0.1.0"
 
-_ROOMS = {"export_cam": "samrefine_export.cam", "export_sam": "samrefine_export.sam"}
+_ROOMS = {
+    "export_cam": "samrefine_export.cam",
+    "export_sam": "samrefine_export.sam",
+    "pull": "samrefine_export.weights.pull",
+}
 
 
 def __getattr__(name: str) -> object:

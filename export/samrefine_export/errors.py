@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samrefine_runtime.errors import SamrefineError
+from samrefine_runtime.errors import InputError, SamrefineError
 
 
 class ExportError(SamrefineError):
@@ -11,6 +11,18 @@ class ExportError(SamrefineError):
 
 class CheckpointError(SamrefineError):
     """A checkpoint is missing or damaged, or its weights belong to another network."""
+
+
+class RegistryError(InputError):
+    """A registry of weights cannot be used."""
+
+    exit_code = 2
+
+
+class DownloadError(SamrefineError):
+    """Weights cannot be had from where they are published; other weights may."""
+
+    exit_code = 1
 
 
 def first_line(error: Exception) -> str:

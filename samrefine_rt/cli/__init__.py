@@ -15,7 +15,7 @@ from samrefine_rt.cli.grouped import SuggestingGroup
 from samrefine_runtime.errors import SamrefineError, message_of
 
 _COMMANDS = (
-    *("demo", "export", "build", "inspect", "label", "refine", "segment", "masks"),
+    *("demo", "pull", "export", "build", "inspect", "label", "refine", "segment", "masks"),
     *("convert", "evaluate"),
     *("verify", "bench", "doctor"),
 )

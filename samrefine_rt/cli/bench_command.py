@@ -10,10 +10,10 @@ import click
 
 from samrefine_rt.cli.batch import described
 from samrefine_rt.cli.bundles import open_bundle
+from samrefine_rt.cli.checkpoints import Checkpoint
 from samrefine_rt.cli.grouped import GroupedCommand, OneOf, option
 from samrefine_rt.cli.images import image_files, images_argument
 from samrefine_rt.cli.options import (
-    ExistingFile,
     bundle_option,
     output_options,
     progress_bar,
@@ -51,7 +51,7 @@ from samrefine_runtime.image import read_image
     type=OneOf(["torch"]),
     help="Also run segment-anything in torch on the same image, once.",
 )
-@option("--checkpoint", type=ExistingFile, help="Of the bundle's SAM, for --against torch.")
+@option("--checkpoint", type=Checkpoint(), help="Of the bundle's SAM, for --against torch.")
 @session_options
 @output_options
 def bench(

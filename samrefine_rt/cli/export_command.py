@@ -9,14 +9,13 @@ from typing import Any
 import click
 
 from samrefine_rt.cli.bundles import open_bundle
+from samrefine_rt.cli.checkpoints import Checkpoint
 from samrefine_rt.cli.classes import ClassList
 from samrefine_rt.cli.grouped import GroupedCommand, SuggestingGroup, option
 from samrefine_rt.cli.options import Folder, results_options, write_results
 from samrefine_rt.signals import exit_in_order
 from samrefine_runtime.bundle import EMBEDDED, MANIFEST
 from samrefine_runtime.errors import BackendError, SettingsError
-
-Checkpoint = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(cls=SuggestingGroup)
@@ -31,7 +30,11 @@ def export() -> None:
     metavar="NAME",
     help="Architecture, such as vit_b or mobile_sam; an unknown name lists all.",
 )
-@option("--checkpoint", type=Checkpoint, help="The official .pth or .pt file.")
+@option(
+    "--checkpoint",
+    type=Checkpoint(),
+    help="The official .pth or .pt file, or its name once pulled, such as vit_b.",
+)
 @option("--out", required=True, type=Folder, help="Bundle folder.")
 @option(
     "--random-weights",
@@ -77,7 +80,11 @@ def sam(
     metavar="NAME",
     help="irn_resnet50, a torchvision resnet, timm:NAME, or a custom MODULE:FACTORY.",
 )
-@option("--checkpoint", type=Checkpoint, help="Weights (.pth, .pt, .safetensors).")
+@option(
+    "--checkpoint",
+    type=Checkpoint(),
+    help="Weights (.pth, .pt, .safetensors), or their name once pulled.",
+)
 @option(
     "--classes",
     required=True,
@@ -87,7 +94,7 @@ def sam(
     "JSON list, the names themselves, or voc.",
 )
 @option("--out", required=True, type=Folder, help="Bundle folder.")
-@option("--recam-predictor", type=Checkpoint, help="Weights of ReCAM's second classifier.")
+@option("--recam-predictor", type=Checkpoint(), help="Weights of ReCAM's second classifier.")
 @option(
     "--last-stride",
     type=click.IntRange(1, 2),

@@ -10,10 +10,10 @@ import click
 
 from samrefine_rt.cli.batch import described
 from samrefine_rt.cli.bundles import open_bundle, warn
+from samrefine_rt.cli.checkpoints import Checkpoint
 from samrefine_rt.cli.grouped import TOLERANCES, GroupedCommand, option
 from samrefine_rt.cli.images import image_files, images_argument
 from samrefine_rt.cli.options import (
-    ExistingFile,
     Given,
     output_options,
     progress_bar,
@@ -40,7 +40,7 @@ _COLUMNS = ("rms", "largest", "mean_iou", "least_iou", "score_shift", "label_agr
 @images_argument(required=False)
 @option(
     "--checkpoint",
-    type=ExistingFile,
+    type=Checkpoint(),
     help="Compare with segment-anything in torch, with this checkpoint of the bundle's SAM.",
 )
 @settings_options(Tolerances, "tolerances", TOLERANCES, shows_defaults=False)

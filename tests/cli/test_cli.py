@@ -19,6 +19,7 @@ from tests.command import failed, files_in, run, write_image
 COMMANDS = [
     "",
     "demo",
+    "pull",
     "export",
     "export sam",
     "export cam",

@@ -11,6 +11,8 @@ from torch import nn
 
 from samrefine_export.cam import CamNetwork, export_cam, export_cam_network, read_classes
 from samrefine_export.sam import export_sam, export_sam_module
+from samrefine_export.weights import checkpoint_path, known_weights
+from samrefine_export.weights.pull import pull
 from samrefine_runtime.errors import SamrefineError
 from tests.wrong_values import PATH, Kind, assert_says_what_is_expected, wrong_values
 
@@ -78,6 +80,22 @@ CALLS: Mapping[str, Call] = {
             "name": OPTIONAL_NAME,
         },
     ),
+    "pull": (
+        pull,
+        {"weights": "vit_b"},
+        {
+            "weights": Kind(()),
+            "mirror": Kind(("none",)),
+            "patience": Kind(("none",)),
+            "progress": Kind(("none", "function")),
+        },
+    ),
+    "known_weights": (
+        known_weights,
+        {},
+        {"registries": Kind(("empty list", "texts", "empty array", "text array"))},
+    ),
+    "checkpoint_path": (checkpoint_path, {}, {"checkpoint": PATH}),
     "read_classes": (read_classes, {}, {"path": PATH}),
     "CamNetwork": (
         CamNetwork,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from samrefine_export.errors import ExportError
+from samrefine_export.errors import CheckpointError, ExportError
 from samrefine_export.sam import torch_backend as module
 from samrefine_export.sam.models import MODELS
 from samrefine_export.sam.torch_backend import sam_of, torch_backend
@@ -76,6 +76,21 @@ def test_checkpoint(tmp_path: Path, lively_bundle: Path, checkpoint: Path) -> No
         result = run(*arguments)
         assert result.exit_code == exit_code, result.output
     assert "is not what the bundle was exported from" in result.stderr
+
+
+def test_checkpoint_by_name(
+    tmp_path: Path, lively_bundle: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = {"weights": {"mine": {"url": "https://example.org/small.pth"}}}
+    (tmp_path / "mine.json").write_text(json.dumps(registry))
+    monkeypatch.setenv("SAMREFINE_REGISTRY", str(tmp_path / "mine.json"))
+    monkeypatch.setenv("SAMREFINE_CACHE", str(tmp_path / "cache"))
+    bundle = Bundle.load(lively_bundle)
+    with pytest.raises(CheckpointError, match="samrefine pull mine"):
+        sam_of(bundle, Path("mine"))
+    (tmp_path / "cache" / "weights" / "mine").mkdir(parents=True)
+    checkpoint.rename(tmp_path / "cache" / "weights" / "mine" / "small.pth")
+    assert sam_of(bundle, Path("mine")).mask_decoder is not None
 
 
 def test_weights_that_are_not_at_hand(lively_bundle: Path) -> None:

@@ -19,6 +19,7 @@ from samrefine_export.checkpoints import SEED, read_checkpoint
 from samrefine_export.errors import CheckpointError, ExportError
 from samrefine_export.graph import write_half
 from samrefine_export.precision import Precisions
+from samrefine_export.weights import checkpoint_path
 from samrefine_runtime.bundle import sha256_of
 from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.checks import StrPath, as_path, described
@@ -72,7 +73,8 @@ def export_cam(
     Args:
         arch: irn_resnet50 (IRN's and ReCAM's `res50_cam`); resnet18, 34, 50, 101 or 152 of
             torchvision; timm:NAME; or MODULE:FACTORY, a function that returns a `CamNetwork`.
-        checkpoint: its weights; None with `random_weights`, or where a factory loads its own.
+        checkpoint: its weights, or the name of pulled ones; None with `random_weights`, or where a
+            factory loads its own.
         classes: the foreground classes in the order of the weights, or a file of them
             (`class_names.read_classes`).
         out: the bundle folder.
@@ -100,8 +102,13 @@ def export_cam(
     Precisions.of(precision, _OWN)
     names = classes_of(classes)
     _check_weights_source(arch, checkpoint, random_weights)
-    state = None if checkpoint is None else read_checkpoint(Path(checkpoint))
-    recam_state = None if recam_predictor is None else read_checkpoint(Path(recam_predictor))
+    weights = None if checkpoint is None else checkpoint_path(checkpoint)
+    state = None if weights is None else read_checkpoint(weights)
+    recam_state = (
+        None
+        if recam_predictor is None
+        else read_checkpoint(checkpoint_path(recam_predictor, "recam_predictor"))
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_weights or 0)
         network = build_network(
@@ -119,7 +126,7 @@ def export_cam(
         names,
         out,
         arch=arch,
-        checkpoint_sha256=None if checkpoint is None else sha256_of(Path(checkpoint)),
+        checkpoint_sha256=None if weights is None else sha256_of(weights),
         random_weights=random_weights,
         precision=precision,
         name=name,

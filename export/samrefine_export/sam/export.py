@@ -25,6 +25,7 @@ from samrefine_export.sam.models import MODELS, load_sam, random_sam
 from samrefine_export.sam.neck import use_plain_neck
 from samrefine_export.sam.tiny_vit import fuse_batch_norms
 from samrefine_export.third_party import ImageEncoderViT, Sam
+from samrefine_export.weights import checkpoint_path
 from samrefine_runtime.bundle import sha256_of
 from samrefine_runtime.checks import StrPath, as_path, described
 from samrefine_runtime.errors import SettingsError
@@ -46,7 +47,7 @@ def export_sam(
 
     Args:
         model: one of MODELS.
-        checkpoint: the official .pth or .pt file.
+        checkpoint: the official .pth or .pt file, or the name of pulled weights.
         out: bundle folder.
         random_weights: a seed instead of a checkpoint, for tests and benchmarks.
         precision: one or more of PRECISIONS; int8 concerns the encoder's matrix products, fp16
@@ -65,8 +66,9 @@ def export_sam(
     progress("loading weights")
     source: dict[str, Any]
     if checkpoint is not None:
-        sam = load_sam(model, Path(checkpoint))
-        source = {"checkpoint_sha256": sha256_of(Path(checkpoint))}
+        path = checkpoint_path(checkpoint)
+        sam = load_sam(model, path)
+        source = {"checkpoint_sha256": sha256_of(path)}
     else:
         sam = random_sam(MODELS[model], int(random_weights or 0))
         source = {"random_weights": random_weights}

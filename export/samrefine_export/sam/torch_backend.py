@@ -17,6 +17,7 @@ from samrefine_export.errors import ExportError
 from samrefine_export.sam.models import MODELS, load_sam, random_sam
 from samrefine_export.sam.reference import everything
 from samrefine_export.third_party import Sam, SamAutomaticMaskGenerator
+from samrefine_export.weights import checkpoint_path
 from samrefine_runtime.backends import BACKENDS, Session, SessionOptions
 from samrefine_runtime.backends.ort import open_cpu
 from samrefine_runtime.bundle import Bundle, Graph, TensorSpec, sha256_of
@@ -32,7 +33,8 @@ def sam_of(bundle: Bundle, checkpoint: Path | None) -> Sam:
 
     Args:
         bundle: holds SAM.
-        checkpoint: the file it was exported from; None for the bundle's random weights.
+        checkpoint: the file it was exported from, or the name of pulled weights; None for the
+            bundle's random weights.
 
     Raises:
         ExportError: the bundle is of no published model, was exported from another checkpoint, or
@@ -49,6 +51,7 @@ def sam_of(bundle: Bundle, checkpoint: Path | None) -> Sam:
         if seed is None:
             raise ExportError(f"the bundle's {arch} has trained weights: give its checkpoint")
         return random_sam(MODELS[arch], int(seed))
+    checkpoint = checkpoint_path(checkpoint)
     network, expected = load_sam(arch, checkpoint), sam.get("checkpoint_sha256")
     if expected not in (None, sha256_of(checkpoint)):
         raise ExportError(
