@@ -60,11 +60,15 @@ class CamSettings(Settings):
     """Scales at which the image is classified, as factors of its size; above 0, at most 8."""
     flip: bool = switch(True)
     """Whether each scale is also run on the horizontally flipped image."""
+    normalise: bool = switch(True)
+    """Whether each map is divided by its maximum, which makes activations of any size comparable.
+    False for a network whose maps are probabilities and comparable as they are: they are averaged
+    over all scales and flips instead."""
     background_score: float = real(
         0.15, 0, 1, help="Minimum score of a class's CAM, which is 0 to 1."
     )
-    """Score that a class map must exceed, 0 to 1; IRN 0.15, PSA 0.2, ReCAM 0.21, AMN 0.25,
-    SEAM 0.26."""
+    """Score that a class map must exceed, 0 to 1, beside the network's own background map if it has
+    one; IRN 0.15, PSA 0.2, ReCAM 0.21, AMN 0.25, SEAM 0.26, NACLIP 0.1 of a probability."""
     presence_threshold: float = real(
         0.5, 0, 1, help="Minimum probability of a predicted class, 0 to 1."
     )
@@ -109,9 +113,11 @@ class CamResult:
     """Label values (K,) of the classes assumed to be in the image, ascending; 1 is the first class.
     For an image without any class K is 0, and its label is all background."""
     low_res_maps: NDArray[np.float32]
-    """Maps (K, h, w), 0 to 1, each divided by its maximum, in the shape that was classified."""
+    """Maps (K, h, w), 0 to 1, each divided by its maximum if `CamSettings.normalise` says so, in
+    the shape that was classified."""
     low_res_background: float | NDArray[np.float32]
-    """Score that a map must exceed: a constant, or the network's own background map (h, w)."""
+    """Score that a map must exceed: a constant, or the network's own background map (h, w), which
+    is nowhere below `CamSettings.background_score`."""
     probabilities: NDArray[np.float32]
     """Probability (C,) of every class of the network, 0 to 1."""
     image_shape: ImageShape
@@ -130,7 +136,7 @@ class CamResult:
 
     @cached_property
     def background(self) -> float | NDArray[np.float32]:
-        """Score that a map must exceed: a constant, or the network's own background map (H, W)."""
+        """Score that a map must exceed: a constant, or a map (H, W), see `low_res_background`."""
         return self._enlarged_background()
 
     def label(self) -> tuple[LabelMap, NDArray[np.float32]]:
@@ -221,12 +227,20 @@ class CamClassifier:
         total = self._upsampled(maps[wanted], small)
         for scale in scales[1:]:
             total += self._upsampled(self._forward_scale(small, scale)[0][wanted], small)
-        # Divide each map by its maximum
-        total /= total.max(axis=(1, 2), keepdims=True) + _EPSILON
+        total = self._comparable(total)
         background = self.settings.background_score
         if self.cam.has_background:
-            background, total = total[0], total[1:]
+            background, total = np.maximum(total[0], np.float32(background)), total[1:]
         return CamResult(classes, total, background, probabilities, image.shape[:2])
+
+    def _comparable(self, total: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring sums of maps (K, h, w) over all views to 0 to 1, in place."""
+        if self.settings.normalise:
+            total /= total.max(axis=(1, 2), keepdims=True) + _EPSILON
+            return total
+        # The mean over all views; what is no probability is cut off at 1
+        total /= np.float32(len(self.settings.scales) * (1 + self.settings.flip))
+        return np.minimum(total, np.float32(1), out=total)
 
     def _forward_scale(
         self, image: RgbImage, scale: float

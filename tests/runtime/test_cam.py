@@ -216,6 +216,31 @@ def test_network_with_its_own_background(tmp_path: Path) -> None:
     assert (label[:6] == 0).all() and (label[18:, :14] == 1).all()
 
 
+def test_a_class_must_exceed_the_score_beside_the_background(tmp_path: Path) -> None:
+    bundle = colour_bundle(tmp_path / "b", background=True)
+    none = CamClassifier(bundle, {"background_score": 1.0}, session=ONE_THREAD)
+    assert not none.run(halves(), labels("red", "blue")).label()[0].any()
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_maps_that_are_probabilities_are_averaged(tmp_path: Path, flip: bool) -> None:
+    defaults = {"normalise": False, "scales": [1, 2], "background_score": 0}
+    bundle = colour_bundle(tmp_path / "b", background=True, defaults=defaults)
+    image = np.full((16, 24, 3), (153, 51, 0), np.uint8)
+    classifier = CamClassifier(bundle, {"flip": flip}, session=ONE_THREAD)
+    result = classifier.run(image, labels("red", "green"))
+    # Red less the other two is 0.4, green -0.4, which ReLU takes away; 1 less all three is 0.2
+    assert result.maps == pytest.approx(np.repeat([0.4, 0], 16 * 24).reshape(2, 16, 24), abs=1e-6)
+    assert result.background == pytest.approx(0.2, abs=1e-6)
+    assert (result.label()[0] == 1).all()
+
+
+def test_maps_that_are_no_probabilities_end_at_one(tmp_path: Path) -> None:
+    bundle = colour_bundle(tmp_path / "b", std=[0.1] * 3, defaults={"normalise": False})
+    result = CamClassifier(bundle, session=ONE_THREAD).run(halves(), labels("red"))
+    assert result.maps.max() == 1
+
+
 def test_one_view_at_a_time_when_memory_is_short(bundle: Bundle) -> None:
     expected = CamClassifier(bundle, session=ONE_THREAD).run(halves(), labels("red"))
     with short_of_memory("image", 1) as (session, tried):

@@ -60,9 +60,15 @@ class Classifier:
         for scale in scales[1:]:
             maps, _ = self._at_scale(small, sides, scale)
             total = total + self._whole(maps.take(wanted), sides)
-        # Divide each map by its maximum
-        total = total / (total.reduce("Max", 1, 2, keep=True) + _EPSILON)
+        total = self._comparable(total)
         return Classes(present, probabilities, self._highest(total, present, height, width, inputs))
+
+    def _comparable(self, total: Value) -> Value:
+        """Bring sums of maps (K, h, w) over all views to 0 to 1."""
+        if self.settings.normalise:
+            return total / (total.reduce("Max", 1, 2, keep=True) + _EPSILON)
+        views = len(self.settings.scales) * (1 + self.settings.flip)
+        return self.graph.op("Min", total / float(views), 1.0)
 
     def _at_most(self, image: Value, height: Value, width: Value) -> tuple[Value, list[Value]]:
         """Reduce an image whose longer side exceeds the settings' most; return it and its sides."""
@@ -144,7 +150,8 @@ class Classifier:
         first = int(self.cam.has_background)
         best = graph.op("Expand", inputs.background_score, shape)
         if first:
-            best = enlarged(graph, maps.slice(0, 0, 1), height, width).squeeze(0)
+            own = graph.op("Max", maps.slice(0, 0, 1), inputs.background_score)
+            best = enlarged(graph, own, height, width).squeeze(0)
 
         def keep_higher(run: Value, best: Value, label: Value) -> list[Value]:
             one = maps.take((run + first).unsqueeze(0))

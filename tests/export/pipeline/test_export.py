@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import nn
 
+from samrefine_export.cam import CamNetwork, export_cam_network
 from samrefine_export.errors import ExportError
 from samrefine_export.pipeline import export_everything, export_label, export_refine
 from samrefine_rt.demo import IMAGES
-from samrefine_runtime.bundle import Bundle
+from samrefine_runtime.bundle import EMBEDDED, Bundle
+from samrefine_runtime.cam import CamClassifier
 from samrefine_runtime.errors import BundleError
 from samrefine_runtime.image import RgbImage, read_image
 from samrefine_runtime.pipeline import Labeler
@@ -144,6 +150,39 @@ def test_thresholds_at_extremes(label: Runner, numbers: dict[str, float]) -> Non
     found, expected = label(image=image, **numbers), labeler.label(image)
     assert len(found["boxes"]) == len(expected.masks)
     assert agreement(found["label"], expected.label) >= 0.995
+
+
+class _Colours(nn.Module):
+    """Probability that a pixel is red, green or neither; logits from its mean."""
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        pooled = F.avg_pool2d(image, 4)
+        scores = torch.cat([torch.full_like(pooled[:, :1], 0.5), pooled[:, :2]], 1)
+        maps = torch.softmax(8 * scores, 1)
+        return maps, 4 * (maps[:, 1:].mean((2, 3)) - 0.3)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("background_score", [0.0, 0.4])
+def test_a_network_with_its_own_background(
+    tmp_path: Path, normalise: bool, background_score: float
+) -> None:
+    shutil.copytree(EMBEDDED["demo"], tmp_path / "bundle")
+    network = CamNetwork(_Colours(), 4, has_background=True, mean=(0.0,) * 3, std=(1.0,) * 3)
+    defaults = {"normalise": normalise, "scales": [1, 0.5]}
+    export_cam_network(network, ["red", "green"], tmp_path / "bundle", defaults=defaults)
+    export_label(tmp_path / "bundle", tmp_path / "label.onnx")
+    runner = Runner(tmp_path / "label.onnx")
+    classifier = CamClassifier(tmp_path / "bundle", {"background_score": background_score})
+    for scene in SCENES[:2]:
+        image = np.ascontiguousarray(read_image(scene)[::2, ::2])
+        found, expected = (
+            runner(image=image, background_score=background_score),
+            classifier.run(image),
+        )
+        label = expected.label()[0]
+        assert 0 < (label > 0).mean() < 1
+        assert agreement(found["pseudo_label"], label) >= 0.999
 
 
 def test_the_graph_names_its_classes(folder: Path, label: Runner) -> None:
