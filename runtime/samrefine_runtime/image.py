@@ -14,7 +14,7 @@ from PIL import Image
 
 from samrefine_runtime.checks import StrPath, as_path, described
 from samrefine_runtime.errors import ImageError
-from samrefine_runtime.image_file import open_image, quiet_pillow
+from samrefine_runtime.image_file import open_image, open_image_bytes, quiet_pillow
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes of image files, lower case."""
@@ -67,6 +67,19 @@ def read_image(path: StrPath) -> RgbImage:
         SettingsError: the limit of pixels in the environment is none.
     """
     with open_image(as_path(path, "path", ImageError), ImageError) as image:
+        return to_rgb(image)
+
+
+def decode_image(content: bytes, *, max_pixels: int | None = None) -> RgbImage:
+    """Read the bytes of an image file as `read_image` does a file.
+
+    Args:
+        content: of the file.
+        max_pixels: pixels that are accepted, if fewer than `inputs.MAX_MEGAPIXELS`.
+
+    Raises as `read_image`.
+    """
+    with open_image_bytes(content, ImageError, max_pixels=max_pixels) as image:
         return to_rgb(image)
 
 

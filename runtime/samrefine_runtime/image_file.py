@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,19 +49,47 @@ def open_image(
         SettingsError: the limit of pixels in the environment is none.
     """
     check_file(path, error_type)
+    with _checked(path, path, error_type, what, None) as image:
+        yield image
+
+
+@contextmanager
+def open_image_bytes(
+    content: bytes, error_type: type[InputError], what: str = "image", max_pixels: int | None = None
+) -> Iterator[Image.Image]:
+    """Open the bytes of an image file as `open_image` does a file.
+
+    At most `max_pixels` are accepted, where that is less than `inputs.MAX_MEGAPIXELS`.
+    """
+    with _checked(content, what, error_type, what, max_pixels) as image:
+        yield image
+
+
+@contextmanager
+def _checked(
+    source: str | Path | bytes,
+    name: str | Path,
+    error_type: type[InputError],
+    what: str,
+    max_pixels: int | None,
+) -> Iterator[Image.Image]:
+    """Open a file or its bytes, which messages call `name`. Raises as `open_image`."""
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with quiet_pillow, Image.open(path, formats=_formats()) as image:
-            check_pixels((image.height, image.width))
+        with quiet_pillow, Image.open(file, formats=_formats()) as image:
+            check_pixels((image.height, image.width), max_pixels)
             _check_single(image)
             if image.format == "PNG":
-                check_png(path)
+                check_png(source)
             yield image
     except SamrefineError:
         raise
     except MemoryError:
-        raise error_type(f"{path}: does not fit into memory") from None
+        raise error_type(f"{name}: does not fit into memory") from None
     except Exception as error:  # Pillow's decoders raise many types on damaged files
-        raise error_type(f"{path}: not a readable {what} ({error})") from error
+        # What is in memory has no name, but an address
+        reason = str(error).replace(f" {file!r}", "") if isinstance(source, bytes) else error
+        raise error_type(f"{name}: not a readable {what} ({reason})") from error
 
 
 def _formats() -> list[str]:

@@ -53,9 +53,14 @@ MAX_MEGABYTES = Limit("SAMREFINE_MAX_MEGABYTES", 512, 1_000_000)
 annotation files, with all of its training set, has 470."""
 
 
-def check_pixels(image_shape: tuple[int, int]) -> None:
-    """Raise ValueError if an image of (H, W) pixels is too large to be read."""
+def check_pixels(image_shape: tuple[int, int], max_pixels: int | None = None) -> None:
+    """Raise ValueError if an image of (H, W) pixels is too large to be read.
+
+    A caller may allow fewer pixels than `MAX_MEGAPIXELS`.
+    """
     height, width = image_shape
+    if max_pixels is not None and height * width > max_pixels:
+        raise ValueError(f"{width} x {height} pixels, the limit is {max_pixels}")
     if height * width > MAX_MEGAPIXELS.value() * _MEGA:
         megapixels = -(-height * width // _MEGA)
         what = MAX_MEGAPIXELS.exceeded(megapixels, "megapixels")

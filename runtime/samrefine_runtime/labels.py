@@ -16,7 +16,7 @@ from samrefine_runtime.atomic import write_bytes
 from samrefine_runtime.checks import StrPath, as_array, as_path, described
 from samrefine_runtime.errors import LabelError, SettingsError
 from samrefine_runtime.image import strips_of
-from samrefine_runtime.image_file import open_image
+from samrefine_runtime.image_file import open_image, open_image_bytes
 from samrefine_runtime.png import PngHeader, read_header
 
 LabelMap = NDArray[np.uint8]
@@ -140,18 +140,37 @@ def read_label(path: StrPath) -> LabelMap:
     """
     path = as_path(path, "path", LabelError)
     with open_image(path, LabelError, "label image") as image:
-        if image.format != "PNG":
-            raise LabelError(f"{path}: a {image.format} image, expected PNG")
-        header = read_header(path)
-        if image.mode in ("RGB", "RGBA"):
-            return _from_colours(image, header, path)
-        label = _stored_values(image, header, path)
-        if _is_black_and_white(image, label):
-            raise LabelError(
-                f"{path}: values are 0 and {IGNORE} only, as in a mask, and {IGNORE} is no class; "
-                "in a label, the pixels of an object hold the number of its class, 1 or more"
-            )
-        return label
+        return _label_in(image, path, path)
+
+
+def decode_label(content: bytes, *, max_pixels: int | None = None) -> LabelMap:
+    """Read a label map (H, W) uint8 from the bytes of a PNG file, as `read_label` does a file.
+
+    Args:
+        content: of the file, such as `encode_label` returns.
+        max_pixels: pixels that are accepted, if fewer than `inputs.MAX_MEGAPIXELS`.
+
+    Raises as `read_label`.
+    """
+    what = "label image"
+    with open_image_bytes(content, LabelError, what, max_pixels) as image:
+        return _label_in(image, content, what)
+
+
+def _label_in(image: Image.Image, source: Path | bytes, path: str | Path) -> LabelMap:
+    """Read a label from an open file or its bytes, which messages call `path`."""
+    if image.format != "PNG":
+        raise LabelError(f"{path}: a {image.format} image, expected PNG")
+    header = read_header(source)
+    if image.mode in ("RGB", "RGBA"):
+        return _from_colours(image, header, path)
+    label = _stored_values(image, header, path)
+    if _is_black_and_white(image, label):
+        raise LabelError(
+            f"{path}: values are 0 and {IGNORE} only, as in a mask, and {IGNORE} is no class; "
+            "in a label, the pixels of an object hold the number of its class, 1 or more"
+        )
+    return label
 
 
 def _stored_values(image: Image.Image, header: PngHeader, path: str | Path) -> LabelMap:

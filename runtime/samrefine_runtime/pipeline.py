@@ -153,8 +153,8 @@ class Labeler:
             SettingsError: an unknown or impossible setting.
         """
         bundle = as_bundle(bundle)
-        self._refiner = Refiner(bundle, generator=generator, refinement=refinement, session=session)
-        self.generator, self.refinement = self._refiner.generator, self._refiner.refinement
+        self.refiner = Refiner(bundle, generator=generator, refinement=refinement, session=session)
+        self.generator, self.refinement = self.refiner.generator, self.refiner.refinement
         cam = as_settings(CamSettings, cam, "cam", partial(CamSettings.of, bundle))
         self.classifier = CamClassifier(bundle, cam, session=session)
         self.runs_on = {**self.classifier.runs_on, **self.generator.runs_on}
@@ -194,7 +194,7 @@ class Labeler:
         with _timed(seconds, "cam"):
             cam = self.classifier.run(pixels, image_labels)
             pseudo_label, _ = cam.label()
-        result = self._refiner.refine(pixels, pseudo_label, progress=progress)
+        result = self.refiner.refine(pixels, pseudo_label, progress=progress)
         return replace(
             result,
             cam=cam,

@@ -7,6 +7,7 @@ PNG specification: https://www.w3.org/TR/png-3/
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -65,14 +66,14 @@ class PngHeader(NamedTuple):
         return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sizes if columns > 0)
 
 
-def read_header(path: str | Path) -> PngHeader:
-    """Read the header of a PNG file. Raises OSError or ValueError."""
-    with Path(path).open("rb") as file:
+def read_header(source: str | Path | bytes) -> PngHeader:
+    """Read the header of a PNG file, or of its bytes. Raises OSError or ValueError."""
+    with _opened(source) as file:
         return _header(next(_chunks(file), (b"", b""))[1])
 
 
-def check_png(path: str | Path) -> None:
-    """Check a PNG file from its signature to its end.
+def check_png(source: str | Path | bytes) -> None:
+    """Check a PNG file, or its bytes, from its signature to its end.
 
     Every checksum must hold, and the image data must decompress to as many bytes as the pixels of
     the header take: then a damaged file cannot pass for another image.
@@ -81,7 +82,7 @@ def check_png(path: str | Path) -> None:
         ValueError: the file is damaged or ends early.
         OSError: it cannot be read.
     """
-    with Path(path).open("rb") as file:
+    with _opened(source) as file:
         chunks = _chunks(file)
         header = _header(next(chunks, (b"", b""))[1])
         data = _DataSize(header.data_bytes)
@@ -89,6 +90,11 @@ def check_png(path: str | Path) -> None:
             if kind == b"IDAT":
                 data.add(piece)
         data.finish()
+
+
+def _opened(source: str | Path | bytes) -> BinaryIO:
+    """Open a file, or its bytes as one. Raises OSError."""
+    return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
 
 
 def _header(content: bytes) -> PngHeader:

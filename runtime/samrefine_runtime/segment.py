@@ -17,6 +17,7 @@ from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.labels import MAX_CLASS, LabelMap, count_values, write_label
 from samrefine_runtime.masks import rle
 from samrefine_runtime.masks.masks import Masks
+from samrefine_runtime.sam.encoder import ImageEncoder
 from samrefine_runtime.sam.predictor import Floats, Predictor
 from samrefine_runtime.sam.settings import GeneratorSettings
 
@@ -79,13 +80,18 @@ class Segmenter:
     """Masks for boxes and points, one image at a time."""
 
     def __init__(
-        self, bundle: BundleLike, *, session: SessionOptions | Mapping[str, Any] | None = None
+        self,
+        bundle: BundleLike,
+        *,
+        session: SessionOptions | Mapping[str, Any] | None = None,
+        encoder: ImageEncoder | None = None,
     ):
         """Open the bundle's graphs.
 
         Args:
             bundle: holds SAM; a Bundle, its folder, or "demo".
             session: how the graphs are run, or a dict of fields; None for SessionOptions().
+            encoder: of the same bundle, to share one that is open; None opens another.
 
         Raises:
             BundleError: the bundle has no SAM.
@@ -93,7 +99,7 @@ class Segmenter:
             SettingsError: an unknown or impossible setting.
         """
         bundle = as_bundle(bundle)
-        self.predictor = Predictor(bundle, session=session)
+        self.predictor = Predictor(bundle, session=session, encoder=encoder)
         self.runs_on = self.predictor.runs_on
         self._stability_offset = GeneratorSettings.of(bundle).stability_score_offset
 
@@ -142,6 +148,7 @@ class Segmenter:
         point_labels: ArrayLike,
         box: ArrayLike | None = None,
         value: int = 1,
+        mask_input: ArrayLike | None = None,
     ) -> SegmentResult:
         """Find the one object that points, and a box if there is one, mean.
 
@@ -154,6 +161,7 @@ class Segmenter:
             point_labels: (K,) 1 foreground, 0 background.
             box: (4,) or (1, 4) XYXY pixels of the image.
             value: label value, 1 to 254.
+            mask_input: (1, h, w) low-res logits of an earlier mask, see `low_res_logits`.
 
         Raises:
             ImageError: the image cannot be read, is not (H, W, 3) uint8 or is empty.
@@ -166,9 +174,9 @@ class Segmenter:
         start = time.perf_counter()
         self.predictor.set_image(image)
         embedded = time.perf_counter()
-        is_ambiguous = box is None and len(labels) == 1
+        is_ambiguous = box is None and mask_input is None and len(labels) == 1
         low_res, scores = self.predictor.predict_logits(
-            points, labels, box, multimask_output=is_ambiguous
+            points, labels, box, mask_input, multimask_output=is_ambiguous
         )
         best = slice(int(scores.argmax()), int(scores.argmax()) + 1)
         masks = self._masks(low_res[best], scores[best], None)

@@ -16,7 +16,7 @@ from samrefine_runtime.errors import SamrefineError, message_of
 
 _COMMANDS = (
     *("demo", "pull", "export", "build", "inspect", "label", "refine", "segment", "masks"),
-    *("convert", "evaluate"),
+    *("convert", "evaluate", "serve"),
     *("verify", "bench", "doctor"),
 )
 """Subcommands in the order of a user's work: `x` is the function `x` of module `x_command`."""

@@ -212,6 +212,7 @@ class Entry:
 
 
 SESSION = {"bundle": BUNDLE, "session": SETTINGS}
+SHARING = {**SESSION, "encoder": Kind(("none",))}
 ENTRIES: Mapping[str, Entry] = {
     "read_image": Entry(
         lambda w: read_image, lambda w: {"path": w.folder / "image.png"}, {"path": PATH}
@@ -274,7 +275,7 @@ ENTRIES: Mapping[str, Entry] = {
     "MaskGenerator.records": Entry(
         lambda w: w.generator.records, lambda w: {"image": IMAGE}, {"image": IMAGE_KIND}
     ),
-    "Predictor": Entry(lambda w: Predictor, lambda w: {"bundle": w.bundle}, SESSION),
+    "Predictor": Entry(lambda w: Predictor, lambda w: {"bundle": w.bundle}, SHARING),
     "Predictor.set_image": Entry(
         lambda w: w.predictor.set_image, lambda w: {"image": IMAGE}, {"image": IMAGE_KIND}
     ),
@@ -317,7 +318,7 @@ ENTRIES: Mapping[str, Entry] = {
         lambda w: {"low_res": np.zeros((1, 64, 64))},
         {"low_res": LOW_RES},
     ),
-    "Segmenter": Entry(lambda w: Segmenter, lambda w: {"bundle": w.bundle}, SESSION),
+    "Segmenter": Entry(lambda w: Segmenter, lambda w: {"bundle": w.bundle}, SHARING),
     "Segmenter.boxes": Entry(
         lambda w: w.segmenter.boxes,
         lambda w: {"image": IMAGE, "boxes": [[5, 5, 40, 30]]},
@@ -337,6 +338,7 @@ ENTRIES: Mapping[str, Entry] = {
             "point_labels": Kind((), POINT_LABELS.more),
             "box": BOX,
             "value": Kind(("whole",), (0, 255, 1.0, "1")),
+            "mask_input": MASK_INPUT,
         },
     ),
     "Labeler": Entry(

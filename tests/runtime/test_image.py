@@ -21,7 +21,7 @@ from samrefine_runtime import image as image_module
 from samrefine_runtime.bundle import SamSpec
 from samrefine_runtime.errors import ImageError, InputError, SettingsError
 from samrefine_runtime.formats.mask_folder import read_mask_folder
-from samrefine_runtime.image import ReadAhead, check_image, read_image
+from samrefine_runtime.image import ReadAhead, check_image, decode_image, read_image
 from samrefine_runtime.labels import read_label
 from samrefine_runtime.sam.encoder import preprocess
 from tests.png_files import black_png, flipped_bits
@@ -321,3 +321,18 @@ def test_jpegs_of_phones(tmp_path: Path) -> None:
     first, second = Image.fromarray(IMAGE), Image.fromarray(255 - IMAGE)
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - IMAGE).mean() < 25
+
+
+def test_bytes_are_read_as_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3)).save(path)
+    content = path.read_bytes()
+    assert np.array_equal(decode_image(content), read_image(path))
+    assert decode_image(content, max_pixels=20).shape == (4, 5, 3)
+    with pytest.raises(ImageError, match=r"^image: .*5 x 4 pixels, the limit is 19"):
+        decode_image(content, max_pixels=19)
+    # Damage that Pillow does not look at
+    with pytest.raises(ImageError, match=r"^image: not a readable image"):
+        decode_image(content[:50] + bytes([content[50] ^ 1]) + content[51:])
+    with pytest.raises(ImageError, match=r"^image: not a readable image \(cannot identify"):
+        decode_image(b"nonsense")

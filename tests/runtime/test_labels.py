@@ -23,6 +23,7 @@ from samrefine_runtime.labels import (
     PALETTE,
     VOC_CLASSES,
     count_values,
+    decode_label,
     encode_label,
     read_label,
     write_label,
@@ -287,3 +288,11 @@ def test_no_damage_escapes_as_another_error(
         read_label(path)
     except LabelError as error:
         assert "damaged.png" in str(error)
+
+
+def test_encoded_labels_are_decoded() -> None:
+    assert np.array_equal(decode_label(encode_label(LABEL)), LABEL)
+    with pytest.raises(LabelError, match=r"label image: .*the limit is 1"):
+        decode_label(encode_label(LABEL), max_pixels=1)
+    with pytest.raises(LabelError, match="label image: not a readable label image"):
+        decode_label(b"nonsense")

@@ -12,6 +12,8 @@ from PIL import Image
 from samrefine_runtime import backends
 from samrefine_runtime.backends import SessionOptions
 from samrefine_runtime.bundle import Bundle, SamSpec
+from samrefine_runtime.checks import described
+from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.image import RgbImage, check_image, resized_shape
 
 
@@ -51,6 +53,13 @@ class ImageEncoder:
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the graph on what `preprocess` returns, to features (1, C, h, w)."""
         return self._session.run({"image": pixels})["image_embeddings"]
+
+
+def as_encoder(encoder: ImageEncoder | None) -> ImageEncoder | None:
+    """Return an encoder that a caller shares, or None. Raises SettingsError for anything else."""
+    if encoder is None or isinstance(encoder, ImageEncoder):
+        return encoder
+    raise SettingsError(f"encoder is {described(encoder)}, expected an ImageEncoder or None")
 
 
 def preprocess(image: RgbImage, sam: SamSpec) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ from samrefine_runtime.sam.mask_finish import DeviceFinish, Finish, FinishedMask
 from samrefine_runtime.sam.point_decoder import Decoded, PointDecoder, PreparedImage, batch_size
 from samrefine_runtime.sam.prompts import PROMPT_MODES, points_in, prompt_region, uncovered
 from samrefine_runtime.sam.settings import GeneratorSettings
+from samrefine_runtime.settings import settings_of
 
 
 class MaskGenerator:
@@ -78,6 +80,24 @@ class MaskGenerator:
             else None
         )
         self.runs_on = {**self.encoder.runs_on, **self.decoder.runs_on}
+        self._configure()
+
+    def with_settings(self, **settings: Any) -> MaskGenerator:
+        """Return a generator with some settings changed that runs the same open graphs.
+
+        Args:
+            settings: any field of GeneratorSettings, over the settings of this generator.
+
+        Raises:
+            SettingsError: an unknown or impossible setting.
+        """
+        changed = copy(self)
+        changed.settings = settings_of(GeneratorSettings, settings, vars(self.settings))
+        changed._configure()
+        return changed
+
+    def _configure(self) -> None:
+        """Derive from the settings what does not depend on the image."""
         self._rounds = [
             PROMPT_MODES[self.settings.prompts].rounds(grid) for grid in self.settings.grids()
         ]

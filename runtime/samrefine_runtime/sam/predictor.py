@@ -15,7 +15,7 @@ from samrefine_runtime.checks import Shape, as_array
 from samrefine_runtime.errors import InferenceError, SettingsError
 from samrefine_runtime.image import ImageShape
 from samrefine_runtime.masks.resample import MaskResampler
-from samrefine_runtime.sam.encoder import ImageEmbedding, ImageEncoder
+from samrefine_runtime.sam.encoder import ImageEmbedding, ImageEncoder, as_encoder
 from samrefine_runtime.sam.grids import whole_image
 from samrefine_runtime.settings import Domain
 
@@ -33,13 +33,18 @@ class Predictor:
     """SamPredictor without torch: `set_image` once, then any number of prompts."""
 
     def __init__(
-        self, bundle: BundleLike, *, session: SessionOptions | Mapping[str, Any] | None = None
+        self,
+        bundle: BundleLike,
+        *,
+        session: SessionOptions | Mapping[str, Any] | None = None,
+        encoder: ImageEncoder | None = None,
     ):
         """Open the bundle's graphs.
 
         Args:
             bundle: holds SAM; a Bundle, its folder, or "demo".
             session: how the graphs are run, or a dict of fields; None for SessionOptions().
+            encoder: of the same bundle, to share one that is open; None opens another.
 
         Raises:
             BundleError: the bundle has no SAM.
@@ -48,7 +53,8 @@ class Predictor:
         """
         bundle, session = as_bundle(bundle), as_session(session)
         self.sam = bundle.require_sam()
-        self.encoder = ImageEncoder(bundle, session)
+        shared = as_encoder(encoder)
+        self.encoder = ImageEncoder(bundle, session) if shared is None else shared
         self._decoder = backends.open(bundle.graph("decoder"), session)
         self._embedding: ImageEmbedding | None = None
         self.runs_on = {**self.encoder.runs_on, **backends.runs_on(self._decoder)}
