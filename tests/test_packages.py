@@ -75,7 +75,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: dict[str, bytes]) 
 def test_what_the_wheel_says_of_itself(wheel: dict[str, bytes]) -> None:
     about = message_from_bytes(wheel[f"{STEM}.dist-info/METADATA"])
     extras = set(about.get_all("Provides-Extra", []))
-    assert extras == {"cpu", "gpu", "tensorrt", "openvino", "export", "dev"}
+    assert extras == {"cpu", "gpu", "tensorrt", "openvino", "serve", "export", "dev"}
     needed = [line for line in about.get_all("Requires-Dist", []) if "extra ==" not in line]
     names = {line.partition(">")[0] for line in needed}
     assert names == {"click", "numpy", "opencv-python-headless", "pillow"}
