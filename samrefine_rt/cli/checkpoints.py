@@ -25,12 +25,19 @@ class Checkpoint(click.ParamType):  # type: ignore[type-arg]
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the names that begin so, and files."""
-        try:
-            known = list(weights_module("registry").known_weights())
-        except SamrefineError:  # no completion without them
-            known = []
-        names = (CompletionItem(name) for name in known if name.startswith(incomplete))
+        names = complete_weights(ctx, param, incomplete)
         return [*names, CompletionItem(incomplete, type="file")]
+
+
+def complete_weights(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the names of weights that begin so; none where no registry can be read."""
+    try:
+        known = weights_module("registry").known_weights()
+    except SamrefineError:
+        return []
+    return [CompletionItem(name) for name in known if name.startswith(incomplete)]
 
 
 def weights_module(name: str) -> Any:

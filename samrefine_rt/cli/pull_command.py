@@ -7,26 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from samrefine_rt.cli.bundles import warn
-from samrefine_rt.cli.checkpoints import weights_module
+from samrefine_rt.cli.checkpoints import complete_weights, weights_module
 from samrefine_rt.cli.grouped import GroupedCommand, option
 from samrefine_rt.cli.options import ExistingFile, progress_bar, results_options, write_results
 from samrefine_rt.signals import exit_in_order
 from samrefine_runtime.errors import SamrefineError, message_of, printable
 
 
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    try:
-        known = weights_module("registry").known_weights()
-    except SamrefineError:  # no completion without them
-        return []
-    return [CompletionItem(name) for name in known if name.startswith(incomplete)]
-
-
 @click.command(cls=GroupedCommand)
-@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=_complete)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_weights)
 @option("--list", "is_list", is_flag=True, help="List all weights, as without a name.")
 @option(
     "--registry",

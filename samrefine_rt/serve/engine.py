@@ -20,18 +20,15 @@ from samrefine_rt.serve.settings import Limits
 from samrefine_runtime.arguments import Progress
 from samrefine_runtime.backends import RunsOn, SessionOptions
 from samrefine_runtime.bundle import Bundle
-from samrefine_runtime.cam import CamSettings
 from samrefine_runtime.errors import SettingsError
 from samrefine_runtime.image import RgbImage, decode_image
 from samrefine_runtime.labels import decode_label
 from samrefine_runtime.masks.masks import Masks
 from samrefine_runtime.pipeline import Labeler, Refiner
-from samrefine_runtime.refine import RefineSettings
 from samrefine_runtime.results import LabelResult
 from samrefine_runtime.sam.mask_input import low_res_logits
-from samrefine_runtime.sam.settings import GeneratorSettings
 from samrefine_runtime.segment import Segmenter
-from samrefine_runtime.settings import result_settings
+from samrefine_runtime.settings import Settings, result_settings
 
 _DIGITS = 8
 """Digits of the hash in a model's version."""
@@ -86,8 +83,10 @@ class Engine:
         """
         self.bundle, self.limits = bundle, limits
         more: dict[str, Any] = {
-            "generator": generator, "refinement": refinement, "session": session
-        }  # fmt: skip
+            "generator": generator,
+            "refinement": refinement,
+            "session": session,
+        }
         self._labeler = None if bundle.cam is None else Labeler(bundle, cam=cam, **more)
         self._refiner = Refiner(bundle, **more) if self._labeler is None else self._labeler.refiner
         # One encoder for all: an image that was labelled answers to clicks at once
@@ -98,7 +97,12 @@ class Engine:
         self.runs_on: dict[str, RunsOn] = {**self._segmenter.runs_on, **self._refiner.runs_on}
         if self._labeler is not None:
             self.runs_on |= self._labeler.runs_on
-        self.model_version = _version(bundle, [self._refiner.refinement, masks.settings])
+        self.model_version = _version(
+            bundle,
+            (self._refiner.refinement, masks.settings)
+            if self._labeler is None
+            else self._labeler.settings,
+        )
 
     @property
     def name(self) -> str:
@@ -176,9 +180,7 @@ class Engine:
         return decode_image(content, max_pixels=self.limits.max_pixels)
 
 
-def _version(
-    bundle: Bundle, settings: Sequence[RefineSettings | GeneratorSettings | CamSettings]
-) -> str:
+def _version(bundle: Bundle, settings: Sequence[Settings]) -> str:
     """Return a name that changes with the bundle, this package and every setting that matters."""
     known = [json.dumps(bundle.manifest, sort_keys=True), *(result_settings(s) for s in settings)]
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()

@@ -103,11 +103,11 @@ def export_cam(
     names = classes_of(classes)
     _check_weights_source(arch, checkpoint, random_weights)
     weights = None if checkpoint is None else checkpoint_path(checkpoint)
-    state = None if weights is None else read_checkpoint(weights)
-    recam_state = (
-        None
-        if recam_predictor is None
-        else read_checkpoint(checkpoint_path(recam_predictor, "recam_predictor"))
+    second = (
+        None if recam_predictor is None else checkpoint_path(recam_predictor, "recam_predictor")
+    )
+    state, recam_state = (
+        None if path is None else read_checkpoint(path) for path in (weights, second)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_weights or 0)

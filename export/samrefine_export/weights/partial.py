@@ -46,7 +46,9 @@ class Partial:
         """Add bytes at the end. Raises OutputError."""
         # Unbuffered, so that nothing is lost when the process is killed
         with output_errors(self.path), self.path.open("ab", buffering=0) as file:
-            file.write(piece)
+            # A disk that is nearly full takes a part of it
+            while piece:
+                piece = piece[file.write(piece) :]
 
     def discard(self) -> None:
         """Remove what has come."""
